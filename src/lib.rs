@@ -1,0 +1,13 @@
+//! efface removes chosen knowledge from a trained model without retraining it.
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+mod error;
+pub mod eval;
+pub mod kernels;
+pub mod model;
+pub mod report;
+pub mod stream;
+pub mod unlearn;
+
+pub use error::{Error, Result};
