@@ -2,6 +2,7 @@
 pub mod checkpoint;
 pub mod data;
 pub mod device;
+mod element;
 mod error;
 pub mod eval;
 pub mod kernels;
@@ -10,4 +11,5 @@ pub mod report;
 pub mod stream;
 pub mod unlearn;
 
+pub use element::Element;
 pub use error::{Error, Result};
