@@ -51,7 +51,12 @@ impl Element {
     /// When the lengths do not match.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         if bytes.len() != out.len() * self.size() {
-            return Err(Error::argument(format!("{} bytes cannot hold {} {} numbers", bytes.len(), out.len(), self.name())));
+            return Err(Error::argument(format!(
+                "{} bytes cannot hold {} {} numbers",
+                bytes.len(),
+                out.len(),
+                self.name()
+            )));
         }
         match self {
             Element::F32 => bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes),

@@ -1,1 +1,111 @@
-//! Shared helpers of the kernel tests.
+//! What every kernel test needs: all devices of the machine, fresh random data from a seed that is printed, and a
+//! comparison against float64.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+use efface::device::{Choice, Device, adapters, open};
+
+/// The CPU device and every adapter of the machine.
+///
+/// # Panics
+/// When there is no adapter: a run in which no WGSL was executed must fail, not pass. `scripts/test` installs a software
+/// driver where there is no GPU.
+pub fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let adapters = adapters();
+        assert!(
+            !adapters.is_empty(),
+            "no adapter: the WGSL would not be executed (scripts/test installs a software driver)"
+        );
+        let gpus = adapters.iter().map(|a| open(Choice::Adapter(a.number), None).expect("a listed adapter opens"));
+        std::iter::once(Device::cpu(u64::MAX)).chain(gpus).collect()
+    })
+}
+
+/// Random numbers for one test: seeded afresh, or from `EFFACE_TEST_SEED`, and printed so that a failure can be repeated.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A new stream of numbers for the test `name`.
+    pub fn new(name: &str) -> Self {
+        let seed = match std::env::var("EFFACE_TEST_SEED") {
+            Ok(text) => text.parse().expect("EFFACE_TEST_SEED is a number"),
+            Err(_) => RandomState::new().hash_one(name),
+        };
+        println!("{name}: EFFACE_TEST_SEED={seed}");
+        Random(seed)
+    }
+
+    /// The next 64 random bits (SplitMix64; Steele, Lea and Flood 2014).
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn size(&mut self, low: usize, high: usize) -> usize {
+        low + (self.bits() % (high - low + 1) as u64) as usize
+    }
+
+    /// A number from -1 to 1.
+    pub fn signed(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// `count` numbers from -1 to 1.
+    pub fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.signed()).collect()
+    }
+
+    /// `n + 1` offsets that cut `total` rows into `n` consecutive parts, none of them empty.
+    pub fn offsets(&mut self, parts: usize, total: usize) -> Vec<u32> {
+        assert!(parts <= total, "{parts} parts of {total} rows");
+        let mut cuts: Vec<u32> = (1..total as u32).collect();
+        for i in 0..cuts.len() {
+            let j = self.size(i, cuts.len() - 1);
+            cuts.swap(i, j);
+        }
+        cuts.truncate(parts - 1);
+        cuts.extend([0, total as u32]);
+        cuts.sort_unstable();
+        cuts
+    }
+}
+
+/// Widens stored numbers, so that formulas can be written in float64.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// Compares with a float64 result: relative error of the whole (‖got − want‖ / ‖want‖) at most `tolerance`, no element
+/// further off than ten times that share of the largest, and nothing that is not finite.
+///
+/// # Panics
+/// When the results differ by more.
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths differ");
+    let (mut error, mut norm, mut largest, mut worst) = (0.0f64, 0.0f64, 0.0f64, (0, 0.0f64));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!(g.is_finite() && w.is_finite(), "{what}: element {i} is {g}, expected {w}");
+        let difference = (f64::from(*g) - w).abs();
+        error += difference * difference;
+        norm += w * w;
+        largest = largest.max(w.abs());
+        if difference > worst.1 {
+            worst = (i, difference);
+        }
+    }
+    let relative = error.sqrt() / norm.sqrt().max(f64::MIN_POSITIVE);
+    let mut message = String::new();
+    let _ = write!(message, "{what}: relative error {relative:.2e}, worst element {} off by {:.2e}", worst.0, worst.1);
+    let fine = error == 0.0 || (relative <= tolerance && worst.1 <= 10.0 * tolerance * largest);
+    assert!(fine, "{message} (largest {largest:.2e}), tolerance {tolerance:.0e}");
+}

@@ -1,1 +1,298 @@
-//! (device)
+//! A GPU or the CPU behind one interface: buffers under a memory budget, and launches of kernels.
+//!
+//! Work is recorded in order and has happened, as far as the caller can see, when [`Device::download`] or
+//! [`Device::synchronize`] returns. There is no global device: one is made by [`Device::cpu`] or [`Device::gpu`], or from
+//! an embedder's own wgpu objects by [`Device::from_wgpu`], and passed to whatever uses it.
+
+mod adapters;
+mod budget;
+mod buffer;
+mod gpu;
+
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+pub use adapters::{AdapterReport, Choice, adapters, open};
+pub use budget::Budget;
+pub use buffer::{Buffer, CpuBindings, Read, Write};
+
+use crate::kernels::Shader;
+use crate::{Error, Result};
+use buffer::Storage;
+use gpu::Gpu;
+
+/// A device and its memory budget. Cheap to clone: clones are the same device.
+#[derive(Clone, Debug)]
+pub struct Device(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Backend,
+    budget: Budget,
+    binding_limit: u64,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Cpu,
+    Gpu(Gpu),
+}
+
+/// One launch of a kernel: what a GPU needs to know. The CPU twin is passed beside it.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The shader, in the permutation to run.
+    pub shader: &'static Shader,
+    /// The bytes of its `Params`.
+    pub params: &'a [u8],
+    /// The buffers at bindings 1, 2, ...
+    pub buffers: &'a [&'a Buffer],
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+}
+
+impl Device {
+    /// The CPU, with `memory` bytes as its budget (`u64::MAX`: no budget). Buffers are host memory.
+    pub fn cpu(memory: u64) -> Self {
+        // A mapped tensor is used in place, so nothing but a shader's 32-bit indices limits a CPU binding.
+        Device(Arc::new(Inner { backend: Backend::Cpu, budget: Budget::new(memory), binding_limit: 1 << 34 }))
+    }
+
+    /// A GPU through the embedder's own wgpu device and queue. `memory` is the budget in bytes for what efface allocates.
+    ///
+    /// # Errors
+    /// When the device's limits are below what the kernels need.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue, memory: u64) -> Result<Self> {
+        let limits = device.limits();
+        let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let gpu = Gpu::new(device, queue)?;
+        Ok(Device(Arc::new(Inner { backend: Backend::Gpu(gpu), budget: Budget::new(memory), binding_limit })))
+    }
+
+    /// This device with a lower limit on the size of one buffer, so that splitting can be tested on small models.
+    #[must_use]
+    pub fn with_binding_limit(self, bytes: u64) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner })),
+            Err(shared) => Device(shared),
+        }
+    }
+
+    /// The largest buffer that a kernel can be given, in bytes.
+    pub fn binding_limit(&self) -> u64 {
+        self.0.binding_limit
+    }
+
+    /// The memory budget and what is used of it.
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// Changes the memory budget, in bytes. What is allocated already stays.
+    pub fn set_memory(&self, memory: u64) {
+        self.0.budget.set_limit(memory);
+    }
+
+    /// Whether this is the CPU device.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.0.backend, Backend::Cpu)
+    }
+
+    /// The device's name, for reports.
+    pub fn name(&self) -> String {
+        match &self.0.backend {
+            Backend::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Backend::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// Allocates `bytes` (rounded up to 4), zeroed.
+    ///
+    /// # Errors
+    /// When the budget or the binding limit does not allow it, or the device is out of memory.
+    pub fn allocate(&self, bytes: u64) -> Result<Buffer> {
+        let bytes = bytes.max(4).next_multiple_of(4);
+        if bytes > self.0.binding_limit {
+            let limit = self.0.binding_limit;
+            return Err(Error::Device(format!("a buffer of {bytes} bytes exceeds the binding limit of {limit} bytes")));
+        }
+        let reservation = self.0.budget.reserve(bytes)?;
+        let storage = match &self.0.backend {
+            Backend::Cpu => {
+                let mut words = Vec::new();
+                words
+                    .try_reserve_exact(bytes as usize / 4)
+                    .map_err(|_| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
+                words.resize(bytes as usize / 4, 0);
+                Storage::Host { words: words.into(), _reservation: reservation }
+            }
+            Backend::Gpu(gpu) => Storage::Gpu { buffer: gpu.allocate(bytes)?, _reservation: reservation },
+        };
+        Ok(Buffer::new(storage, bytes))
+    }
+
+    /// Allocates a buffer and fills it with `data`.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`].
+    pub fn upload_new<T: Pod>(&self, data: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.allocate(bytes.len() as u64)?;
+        self.upload(&buffer, 0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Makes `bytes` (read only) available to kernels: in place on the CPU where they are aligned to 4 bytes, as a copy
+    /// otherwise.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`].
+    pub fn lend(&self, bytes: Arc<dyn std::ops::Deref<Target = [u8]> + Send + Sync>) -> Result<Buffer> {
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(4) && bytes.len().is_multiple_of(4);
+        if self.is_cpu() && aligned {
+            let length = bytes.len() as u64;
+            return Ok(Buffer::new(Storage::Borrowed(bytes), length));
+        }
+        let buffer = self.allocate(bytes.len() as u64)?;
+        self.upload(&buffer, 0, &bytes)?;
+        Ok(buffer)
+    }
+
+    /// Writes `bytes` at `offset` (a multiple of 4). A last part that does not fill 4 bytes is padded with zeros.
+    ///
+    /// # Errors
+    /// When the range does not fit, the buffer cannot be written, or the device failed.
+    pub fn upload(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        check_range(buffer, offset, bytes.len() as u64)?;
+        match (&self.0.backend, &*buffer.storage) {
+            (Backend::Cpu, Storage::Host { words, .. }) => {
+                let mut words = words.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                bytemuck::cast_slice_mut::<u32, u8>(&mut words)[offset as usize..][..bytes.len()]
+                    .copy_from_slice(bytes);
+                Ok(())
+            }
+            (Backend::Gpu(gpu), Storage::Gpu { buffer, .. }) => gpu.upload(buffer, offset, bytes),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// Reads `out.len()` bytes from `offset` (a multiple of 4) after all recorded work.
+    ///
+    /// # Errors
+    /// When the range does not fit or the device failed.
+    pub fn download(&self, buffer: &Buffer, offset: u64, out: &mut [u8]) -> Result<()> {
+        check_range(buffer, offset, out.len() as u64)?;
+        match (&self.0.backend, &*buffer.storage) {
+            (Backend::Cpu, Storage::Host { words, .. }) => {
+                let words = words.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                out.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(&words)[offset as usize..][..out.len()]);
+                Ok(())
+            }
+            (Backend::Cpu, Storage::Borrowed(bytes)) => {
+                out.copy_from_slice(&bytes[offset as usize..][..out.len()]);
+                Ok(())
+            }
+            (Backend::Gpu(gpu), Storage::Gpu { buffer, .. }) => gpu.download(buffer, offset, out),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// The first `count` elements of `buffer`.
+    ///
+    /// # Errors
+    /// As [`Device::download`].
+    pub fn read<T: Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); count];
+        self.download(buffer, 0, bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// Sets all of `buffer` to zero.
+    ///
+    /// # Errors
+    /// When the buffer cannot be written or the device failed.
+    pub fn clear(&self, buffer: &Buffer) -> Result<()> {
+        match (&self.0.backend, &*buffer.storage) {
+            (Backend::Cpu, Storage::Host { words, .. }) => {
+                words.write().unwrap_or_else(std::sync::PoisonError::into_inner).fill(0);
+                Ok(())
+            }
+            (Backend::Gpu(gpu), Storage::Gpu { buffer, .. }) => gpu.clear(buffer),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// Runs a kernel: the shader on a GPU, `twin` on the CPU.
+    ///
+    /// # Errors
+    /// When the buffers do not fit the shader's bindings, or the device failed.
+    pub fn launch(&self, launch: &Launch<'_>, twin: impl FnOnce(&CpuBindings<'_>)) -> Result<()> {
+        check_launch(launch)?;
+        if launch.workgroups.contains(&0) {
+            return Ok(());
+        }
+        match &self.0.backend {
+            Backend::Cpu => {
+                let ours =
+                    launch.buffers.iter().zip(launch.shader.writes).all(|(buffer, write)| match &*buffer.storage {
+                        Storage::Host { .. } => true,
+                        Storage::Borrowed(_) => !write,
+                        Storage::Gpu { .. } => false,
+                    });
+                if !ours {
+                    return Err(foreign());
+                }
+                twin(&CpuBindings::new(launch.buffers));
+                Ok(())
+            }
+            Backend::Gpu(gpu) => gpu.launch(launch),
+        }
+    }
+
+    /// Waits until all recorded work is done.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Gpu(gpu) => gpu.synchronize(),
+        }
+    }
+}
+
+fn check_range(buffer: &Buffer, offset: u64, length: u64) -> Result<()> {
+    if !offset.is_multiple_of(4) || offset.checked_add(length).is_none_or(|end| end > buffer.bytes()) {
+        let bytes = buffer.bytes();
+        return Err(Error::Device(format!(
+            "bytes {offset} to {offset}+{length} are outside a buffer of {bytes} bytes"
+        )));
+    }
+    Ok(())
+}
+
+fn check_launch(launch: &Launch<'_>) -> Result<()> {
+    let shader = launch.shader;
+    let wrong = |problem: String| Err(Error::Device(format!("{} [{}]: {problem}", shader.name, shader.variant)));
+    if launch.buffers.len() != shader.writes.len() {
+        return wrong(format!("{} buffers for {} bindings", launch.buffers.len(), shader.writes.len()));
+    }
+    if launch.params.len() != shader.params_size as usize {
+        return wrong(format!("{} bytes of parameters instead of {}", launch.params.len(), shader.params_size));
+    }
+    if let Some(count) = launch.workgroups.iter().find(|count| **count > 65_535) {
+        return wrong(format!("{count} workgroups in one dimension; 65535 are possible"));
+    }
+    for (i, (buffer, write)) in launch.buffers.iter().zip(shader.writes).enumerate() {
+        let shared = launch.buffers.iter().enumerate().any(|(j, other)| i != j && buffer.same(other));
+        if *write && shared {
+            return wrong(format!("the buffer written at binding {} is bound twice", i + 1));
+        }
+    }
+    Ok(())
+}
+
+fn foreign() -> Error {
+    Error::Device("a buffer belongs to another device or cannot be written".into())
+}

@@ -1,0 +1,98 @@
+//! `Y = X Wᵀ` on every device: all element types, both tiles, windows, accumulation, and splits that must not change bits.
+
+use efface::Element;
+use efface::kernels::linear::matmul_nt::{Params, reference, run};
+use efface::kernels::{Matrix, Window};
+use kernels_tests::{Random, assert_close, devices, wide};
+
+use crate::stored;
+
+#[test]
+fn matches_float64() {
+    let mut random = Random::new("linear/matmul_nt");
+    for element in Element::ALL {
+        for (rows, columns) in [(random.size(1, 63), random.size(1, 90)), (random.size(64, 150), random.size(64, 150))]
+        {
+            for accumulate in [false, true] {
+                let tokens = random.size(1, 130);
+                let p = Params {
+                    tokens: tokens as u32,
+                    rows: rows as u32,
+                    columns: columns as u32,
+                    x_stride: (columns + 5) as u32,
+                    x_offset: 3,
+                    y_stride: (rows + 7) as u32,
+                    y_offset: 2,
+                    accumulate: u32::from(accumulate),
+                };
+                let x = random.values(tokens * (columns + 5));
+                let y = random.values(tokens * (rows + 7));
+                let (bytes, w) = stored(&mut random, element, rows * columns);
+                let want = formula(&p, &wide(&x), &wide(&w), &wide(&y));
+                for device in devices() {
+                    let [bx, by] = [&x, &y].map(|v| device.upload_new(v).unwrap());
+                    let bw = device.upload_new(&bytes).unwrap();
+                    let matrix = Matrix { buffer: &bw, element, rows, columns };
+                    run(
+                        device,
+                        tokens,
+                        Window::at(&bx, columns + 5, 3),
+                        matrix,
+                        Window::at(&by, rows + 7, 2),
+                        accumulate,
+                    )
+                    .unwrap();
+                    let got = device.read::<f32>(&by, y.len()).unwrap();
+                    assert_close(&format!("{} {p:?} {element:?}", device.name()), &got, &want, 1e-6);
+                }
+                let mut plain = y.clone();
+                reference(&p, &x, &w, &mut plain);
+                assert_close("reference", &plain, &want, 1e-6);
+            }
+        }
+    }
+}
+
+/// The formula, written apart from the kernel: every number of Y, those outside of the window unchanged.
+fn formula(p: &Params, x: &[f64], w: &[f64], y: &[f64]) -> Vec<f64> {
+    let stride = p.y_stride as usize;
+    let window = p.y_offset as usize..(p.y_offset + p.rows) as usize;
+    let value = |i: usize| {
+        let (t, column) = (i / stride, i % stride);
+        if !window.contains(&column) {
+            return y[i];
+        }
+        let x_row = &x[t * p.x_stride as usize + p.x_offset as usize..];
+        let w_row = &w[(column - window.start) * p.columns as usize..];
+        let product: f64 = x_row.iter().zip(w_row).take(p.columns as usize).map(|(x, w)| x * w).sum();
+        product + if p.accumulate == 1 { y[i] } else { 0.0 }
+    };
+    (0..y.len()).map(value).collect()
+}
+
+/// On a GPU, a sum that is split over two launches continues from the stored value: the same bits as one launch.
+#[test]
+fn a_split_over_columns_keeps_the_bits() {
+    let mut random = Random::new("linear/matmul_nt split");
+    let (tokens, rows, columns) = (random.size(1, 70), random.size(64, 100), random.size(130, 200));
+    let cut = 64;
+    let x = random.values(tokens * columns);
+    let w = random.values(rows * columns);
+    for device in devices().iter().filter(|d| !d.is_cpu()) {
+        let bx = device.upload_new(&x).unwrap();
+        let whole = {
+            let (bw, by) = (device.upload_new(&w).unwrap(), device.allocate((tokens * rows * 4) as u64).unwrap());
+            let matrix = Matrix { buffer: &bw, element: Element::F32, rows, columns };
+            run(device, tokens, Window::all(&bx, columns), matrix, Window::all(&by, rows), false).unwrap();
+            device.read::<f32>(&by, tokens * rows).unwrap()
+        };
+        let by = device.allocate((tokens * rows * 4) as u64).unwrap();
+        for (from, to) in [(0, cut), (cut, columns)] {
+            let part: Vec<f32> = (0..rows).flat_map(|r| w[r * columns + from..r * columns + to].to_vec()).collect();
+            let bw = device.upload_new(&part).unwrap();
+            let matrix = Matrix { buffer: &bw, element: Element::F32, rows, columns: to - from };
+            run(device, tokens, Window::at(&bx, columns, from), matrix, Window::all(&by, rows), from > 0).unwrap();
+        }
+        assert_eq!(device.read::<f32>(&by, tokens * rows).unwrap(), whole, "{}", device.name());
+    }
+}

@@ -1,0 +1,3 @@
+//! Kernels that treat every element alike.
+
+pub mod add;

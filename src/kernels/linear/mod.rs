@@ -1,0 +1,17 @@
+//! Kernels of linear layers. `W` is a stored matrix `[rows, columns]`; whether rows are outputs (most families) or inputs
+//! (GPT-2) decides which product is the forward one, and no kernel needs to know.
+
+pub mod matmul_nt;
+
+use crate::Element;
+
+/// The tile permutation for a stored matrix: by its shape only, so that a result's bits never depend on how many
+/// samples are in flight.
+pub(crate) fn tile(rows: usize, columns: usize) -> usize {
+    if rows.min(columns) >= 64 { 64 } else { 16 }
+}
+
+/// The permutation of a product's shader.
+pub(crate) fn product_variant(element: Element, rows: usize, columns: usize) -> String {
+    format!("ELEMENT={},TILE={}", element.name(), tile(rows, columns))
+}

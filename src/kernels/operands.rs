@@ -1,0 +1,64 @@
+//! How kernels are handed their operands: windows into rows of activations, and stored matrices.
+
+use std::borrow::Cow;
+
+use crate::Element;
+use crate::device::Buffer;
+
+/// Columns `offset .. offset + width` of a row-major `[tokens, stride]` buffer of `f32`: for instance the queries within
+/// a joint query, key and value buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// The whole buffer.
+    pub buffer: &'a Buffer,
+    /// Elements from one token's row to the next.
+    pub stride: usize,
+    /// The first column.
+    pub offset: usize,
+}
+
+impl<'a> Window<'a> {
+    /// All of a `[tokens, width]` buffer.
+    pub fn all(buffer: &'a Buffer, width: usize) -> Self {
+        Window { buffer, stride: width, offset: 0 }
+    }
+
+    /// The same rows from column `offset` on.
+    #[must_use]
+    pub fn at(buffer: &'a Buffer, stride: usize, offset: usize) -> Self {
+        Window { buffer, stride, offset }
+    }
+}
+
+/// A stored matrix (or a slice of whole rows of one): `[rows, columns]`, row-major, packed as in the checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The packed elements.
+    pub buffer: &'a Buffer,
+    /// How they are stored.
+    pub element: Element,
+    /// Rows as stored.
+    pub rows: usize,
+    /// Columns as stored.
+    pub columns: usize,
+}
+
+/// `bytes` of stored elements as `f32`: in place when they are already, decoded otherwise.
+pub(crate) fn decoded(element: Element, bytes: &[u8], count: usize) -> Cow<'_, [f32]> {
+    let bytes = &bytes[..count * element.size()];
+    if element == Element::F32 {
+        return Cow::Borrowed(bytemuck::cast_slice(bytes));
+    }
+    let mut values = vec![0.0; count];
+    decode_parallel(element, bytes, &mut values);
+    Cow::Owned(values)
+}
+
+fn decode_parallel(element: Element, bytes: &[u8], values: &mut [f32]) {
+    use rayon::prelude::*;
+    const PIECE: usize = 1 << 16;
+    values.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * element.size())).for_each(|(values, bytes)| {
+        // The lengths match by construction, which is all that decoding can object to.
+        let _ = element.decode(bytes, values);
+    });
+}
