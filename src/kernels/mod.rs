@@ -1,17 +1,25 @@
 //! The kernels. One name, three places: `shaders/F/X.wgsl`, `src/kernels/F/X.rs` and `kernels-tests/tests/F/X.rs`.
 //!
 //! Each file here holds one kernel: its parameters, its shape rules and launch, its cost, a plain `reference` whose
-//! loops read like the shader's, and `cpu`, the fast form that the CPU device runs. [`REGISTRY`] names them all, once,
+//! loops read like the shader's, and `cpu`, the fast form that the CPU device runs. [`registry`] names them all, once,
 //! for tests, benchmarks and documentation.
 
+pub mod activation;
+pub mod attention;
 mod dense;
 pub mod elementwise;
+pub mod embedding;
 pub mod linear;
+pub mod loss;
+pub mod norm;
 mod operands;
 mod real;
+pub mod reduce;
 pub(crate) mod shader;
+pub mod update;
+pub mod vector;
 
-pub use operands::{Matrix, Window};
+pub use operands::{Accumulate, Matrix, Segments, Window};
 pub use real::Real;
 pub use shader::{SHADERS, Shader};
 
@@ -36,8 +44,23 @@ pub struct Kernel {
     pub summary: &'static str,
 }
 
-/// Every kernel there is. A test fails when a shader, a kernel file or a test file is missing or not listed here.
-pub const REGISTRY: &[Kernel] = &[elementwise::add::KERNEL, linear::matmul_nt::KERNEL];
+/// Every kernel there is, by family. A test fails when a shader, a kernel file or a test file is missing or not listed.
+pub fn registry() -> impl Iterator<Item = &'static Kernel> {
+    [
+        activation::KERNELS,
+        attention::KERNELS,
+        elementwise::KERNELS,
+        embedding::KERNELS,
+        linear::KERNELS,
+        loss::KERNELS,
+        norm::KERNELS,
+        reduce::KERNELS,
+        update::KERNELS,
+        vector::KERNELS,
+    ]
+    .into_iter()
+    .flatten()
+}
 
 /// Launches the permutation `variant` of the shader `name`: on the CPU device, runs `twin` instead.
 pub(crate) fn launch<P: bytemuck::Pod>(

@@ -43,6 +43,41 @@ pub struct Matrix<'a> {
     pub columns: usize,
 }
 
+/// How a batch's tokens are grouped into the units that have a gradient: samples, or batches of them. Unit `n` is the rows
+/// `offsets[n] .. offsets[n + 1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments<'a> {
+    /// `count + 1` ascending `u32` row numbers.
+    pub offsets: &'a Buffer,
+    /// Number of units.
+    pub count: usize,
+}
+
+/// What becomes of a unit's gradient G when it is added to an importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accumulate {
+    /// `F += G ⊙ G`: the Fisher diagonal.
+    Square,
+    /// `F += |G|`.
+    Magnitude,
+    /// `F += G`.
+    Sum,
+}
+
+impl Accumulate {
+    /// All of them.
+    pub const ALL: [Accumulate; 3] = [Accumulate::Square, Accumulate::Magnitude, Accumulate::Sum];
+
+    /// The name in shader permutations.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Accumulate::Square => "square",
+            Accumulate::Magnitude => "magnitude",
+            Accumulate::Sum => "sum",
+        }
+    }
+}
+
 /// `bytes` of stored elements as `f32`: in place when they are already, decoded otherwise.
 pub(crate) fn decoded(element: Element, bytes: &[u8], count: usize) -> Cow<'_, [f32]> {
     let bytes = &bytes[..count * element.size()];

@@ -1,3 +1,8 @@
 //! Kernels that treat every element alike.
 
 pub mod add;
+
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[add::KERNEL];

@@ -4,6 +4,10 @@
 pub mod matmul_nt;
 
 use crate::Element;
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[matmul_nt::KERNEL];
 
 /// The tile permutation for a stored matrix: by its shape only, so that a result's bits never depend on how many
 /// samples are in flight.

@@ -1,0 +1,6 @@
+//! Kernels of the activation functions, plain and gated.
+
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[];

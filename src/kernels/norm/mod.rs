@@ -1,0 +1,6 @@
+//! Kernels of RMSNorm and LayerNorm.
+
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[];

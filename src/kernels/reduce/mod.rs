@@ -1,0 +1,6 @@
+//! Kernels that reduce a buffer to a few numbers.
+
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[];

@@ -1,0 +1,6 @@
+//! Kernels that choose and change weights.
+
+use crate::kernels::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[Kernel] = &[];
