@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -60,9 +61,9 @@ impl TextEncoder {
         let Some(bytes) = read_if_present(&path)? else {
             return Ok(None);
         };
-        let tokenizer =
-            tokenizer(&bytes).map_err(|error| Error::file(&path, "", format!("not a tokenizer: {error}")))?;
-        let leading = leading_tokens(&tokenizer)
+        let tokenizer = guarded(|| tokenizer(&bytes))
+            .map_err(|error| Error::file(&path, "", format!("not a tokenizer: {error}")))?;
+        let leading = guarded(|| leading_tokens(&tokenizer))
             .map_err(|error| Error::file(&path, "", format!("the tokenizer cannot encode a letter: {error}")))?;
         let config = object_if_present(&directory.join(CONFIG))?;
         let special_tokens = special_tokens(&config, &object_if_present(&directory.join(SPECIAL_TOKENS))?);
@@ -93,7 +94,7 @@ impl TextEncoder {
 
 impl Encoder for TextEncoder {
     fn encode(&self, text: &str, special: Special) -> Result<Encoded> {
-        let encoding = self.tokenizer.encode(text, special == Special::All);
+        let encoding = guarded(|| self.tokenizer.encode(text, special == Special::All));
         let encoding = encoding.map_err(|error| self.failed("encode the text", error))?;
         let leading: &[u32] = if special == Special::Leading { &self.leading } else { &[] };
         let bytes = leading.iter().map(|_| (0, 0)).chain(encoding.get_offsets().iter().copied()).collect();
@@ -101,7 +102,7 @@ impl Encoder for TextEncoder {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.tokenizer.decode(ids, skip_special).map_err(|error| self.failed("decode these tokens", error))
+        guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|error| self.failed("decode these tokens", error))
     }
 
     fn has_chat_template(&self) -> bool {
@@ -147,6 +148,13 @@ fn tokenizer(bytes: &[u8]) -> tokenizers::Result<Tokenizer> {
         tokenizer.with_model(model);
     }
     Ok(tokenizer)
+}
+
+/// What `work` gives. The tokenizer library panics on some files that contradict themselves, such as a post-processor
+/// that names a token it does not define; that is an error of the file like any other.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    let contradiction = |_| Err("its parts contradict one another".into());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(contradiction)
 }
 
 fn leading_tokens(tokenizer: &Tokenizer) -> tokenizers::Result<Vec<u32>> {

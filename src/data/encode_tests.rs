@@ -166,3 +166,64 @@ fn merges_are_never_dropped_at_random() {
         assert_eq!(encoding.get_ids(), plain.get_ids());
     }
 }
+
+/// tokenizer.json with a part of it replaced by something else: refused, or it encodes and decodes, but no panic.
+#[test]
+fn a_damaged_tokenizer_never_panics() {
+    let base = std::fs::read_to_string(fixtures().join(TOKENIZER)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ["Orla Venn 🐝", " <s>\n", "x"];
+    for (part, damaged) in damaged_parts() {
+        let mut tokenizer: Value = serde_json::from_str(&base).unwrap();
+        *tokenizer.pointer_mut(part).unwrap() = damaged.clone();
+        std::fs::write(folder.path().join(TOKENIZER), tokenizer.to_string()).unwrap();
+        match TextEncoder::open(folder.path()) {
+            Ok(encoder) => texts.iter().for_each(|text| {
+                let encoded = encoder.as_ref().unwrap().encode(text, Special::All);
+                let _ = encoded.and_then(|encoded| encoder.as_ref().unwrap().decode(&encoded.ids, false));
+            }),
+            Err(error) => assert!(error.is_input(), "{part} {damaged}: {error}"),
+        }
+    }
+}
+
+fn damaged_parts() -> Vec<(&'static str, Value)> {
+    let json = |text: &str| serde_json::from_str(text).unwrap();
+    vec![
+        ("/post_processor", processor(r#"{"<zz>": {"id": "<zz>", "ids": [9], "tokens": ["<zz>"]}}"#)),
+        ("/post_processor", processor(r#"{"<zz>": {"id": "<zz>", "ids": [4294967295], "tokens": ["<zz>"]}}"#)),
+        ("/post_processor", processor(r#"{"<zz>": {"id": "<zz>", "ids": [], "tokens": []}}"#)),
+        ("/post_processor", processor(r#"{"<zz>": {"id": "<zz>", "ids": [1, 2], "tokens": ["<zz>"]}}"#)),
+        ("/post_processor", processor("{}")),
+        ("/model/merges", json("[]")),
+        ("/model/merges", json(r#"[["a", "missing"]]"#)),
+        ("/model/merges", json(r#"["a"]"#)),
+        ("/model/vocab", json("{}")),
+        ("/model/vocab", json(r#"{"a": 4294967295}"#)),
+        ("/model/vocab", json(r#"{"a": -1}"#)),
+        ("/model/dropout", json("7.5")),
+        ("/model/unk_token", json(r#""missing""#)),
+        ("/model/continuing_subword_prefix", json("\"@@\"")),
+        ("/added_tokens", json("[]")),
+        ("/added_tokens/0/id", json("4000000000")),
+        ("/added_tokens/0/content", json(r#""""#)),
+        ("/added_tokens/0/content", json(r#""<s>""#)),
+        ("/pre_tokenizer", json("null")),
+        (
+            "/pre_tokenizer",
+            json(r#"{"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}"#),
+        ),
+        ("/normalizer", json(r#"{"type": "Replace", "pattern": {"String": ""}, "content": "x"}"#)),
+        ("/normalizer", json(r#"{"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#)),
+        ("/truncation", json(r#"{"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 9}"#)),
+        ("/decoder", json("null")),
+        ("/version", json("\"9.9\"")),
+    ]
+}
+
+fn processor(special: &str) -> Value {
+    let special: Value = serde_json::from_str(special).unwrap();
+    let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+    let token = serde_json::json!({"SpecialToken": {"id": "<zz>", "type_id": 0}});
+    serde_json::json!({"type": "TemplateProcessing", "single": [token, text], "pair": [text, text], "special_tokens": special})
+}

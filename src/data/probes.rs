@@ -147,9 +147,9 @@ fn untruncated(options: &ReadOptions) -> Limits {
 
 /// Splits checked tokens before their last run of targets; the first token is always given.
 fn split(record: &Record, kind: ProbeKind, tokens: Tokens) -> Probe {
-    let is_target = |label: &i32| *label != NOT_A_TARGET;
-    let end = tokens.labels.iter().rposition(|label| is_target(label)).map_or(1, |last| last + 1);
-    let start = tokens.labels[..end].iter().rposition(|label| !is_target(label)).map_or(1, |given| given + 1).max(1);
+    let end = tokens.labels.iter().rposition(|&label| label != NOT_A_TARGET).map_or(1, |last| last + 1);
+    let start =
+        tokens.labels[..end].iter().rposition(|&label| label == NOT_A_TARGET).map_or(1, |given| given + 1).max(1);
     Probe {
         kind,
         prompt_ids: tokens.ids[..start].to_vec(),

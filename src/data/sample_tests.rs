@@ -105,7 +105,7 @@ fn what_the_model_cannot_take_is_refused() {
         (&small, r#"{"text": "a"}"#, "outside the model's vocabulary"),
     ] {
         let problem = read(line, false, options).unwrap_err();
-        assert!(problem.is_input() && problem.to_string().contains(&format!("line 1: ")), "{problem}");
+        assert!(problem.is_input() && problem.to_string().contains("line 1: "), "{problem}");
         assert!(problem.to_string().contains(expected), "{line}: {problem}");
     }
     let line = r#"{"input_ids": [1,2,3,4,5], "labels": [1,2,3,4,5]}"#;
