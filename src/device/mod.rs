@@ -8,6 +8,7 @@ mod adapters;
 mod budget;
 mod buffer;
 mod gpu;
+mod scratch;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use bytemuck::Pod;
 pub use adapters::{AdapterReport, Choice, adapters, open};
 pub use budget::Budget;
 pub use buffer::{Buffer, CpuBindings, Read, Write};
+pub use scratch::Lease;
 
 use crate::kernels::Shader;
 use crate::{Error, Result};
@@ -30,6 +32,7 @@ pub struct Device(Arc<Inner>);
 struct Inner {
     backend: Backend,
     budget: Budget,
+    pool: scratch::Pool,
     binding_limit: u64,
 }
 
@@ -56,7 +59,12 @@ impl Device {
     /// The CPU, with `memory` bytes as its budget (`u64::MAX`: no budget). Buffers are host memory.
     pub fn cpu(memory: u64) -> Self {
         // A mapped tensor is used in place, so nothing but a shader's 32-bit indices limits a CPU binding.
-        Device(Arc::new(Inner { backend: Backend::Cpu, budget: Budget::new(memory), binding_limit: 1 << 34 }))
+        Device(Arc::new(Inner {
+            backend: Backend::Cpu,
+            budget: Budget::new(memory),
+            pool: scratch::Pool::default(),
+            binding_limit: 1 << 34,
+        }))
     }
 
     /// A GPU through the embedder's own wgpu device and queue. `memory` is the budget in bytes for what efface allocates.
@@ -67,7 +75,12 @@ impl Device {
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let gpu = Gpu::new(device, queue)?;
-        Ok(Device(Arc::new(Inner { backend: Backend::Gpu(gpu), budget: Budget::new(memory), binding_limit })))
+        Ok(Device(Arc::new(Inner {
+            backend: Backend::Gpu(gpu),
+            budget: Budget::new(memory),
+            pool: scratch::Pool::default(),
+            binding_limit,
+        })))
     }
 
     /// This device with a lower limit on the size of one buffer, so that splitting can be tested on small models.
@@ -117,7 +130,14 @@ impl Device {
             let limit = self.0.binding_limit;
             return Err(Error::Device(format!("a buffer of {bytes} bytes exceeds the binding limit of {limit} bytes")));
         }
-        let reservation = self.0.budget.reserve(bytes)?;
+        let reservation = match self.0.budget.reserve(bytes) {
+            Err(_) => {
+                // What lies unused in the pool is free memory in all but name.
+                self.0.pool.empty();
+                self.0.budget.reserve(bytes)?
+            }
+            Ok(reservation) => reservation,
+        };
         let storage = match &self.0.backend {
             Backend::Cpu => {
                 let mut words = Vec::new();
@@ -132,6 +152,24 @@ impl Device {
         Ok(Buffer::new(storage, bytes))
     }
 
+    /// A buffer of `bytes` (rounded up to 4) for an intermediate result, with arbitrary content; it is used again after it
+    /// is dropped.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`].
+    pub fn scratch(&self, bytes: u64) -> Result<Lease> {
+        let bytes = bytes.max(4).next_multiple_of(4);
+        match self.0.pool.take(bytes) {
+            Some(lease) => Ok(lease),
+            None => Ok(self.0.pool.lease(self.allocate(bytes)?)),
+        }
+    }
+
+    /// Frees all scratch memory that is not in use.
+    pub fn free_scratch(&self) {
+        self.0.pool.empty();
+    }
+
     /// Allocates a buffer and fills it with `data`.
     ///
     /// # Errors
@@ -143,14 +181,13 @@ impl Device {
         Ok(buffer)
     }
 
-    /// Makes `bytes` (read only) available to kernels: in place on the CPU where they are aligned to 4 bytes, as a copy
-    /// otherwise.
+    /// Makes `bytes` (read only) available to kernels: in place on the CPU, as a copy on a GPU. Only kernels that read bytes
+    /// (stored weights) can be given such a buffer, since it need not be aligned.
     ///
     /// # Errors
     /// As [`Device::allocate`].
     pub fn lend(&self, bytes: Arc<dyn std::ops::Deref<Target = [u8]> + Send + Sync>) -> Result<Buffer> {
-        let aligned = (bytes.as_ptr() as usize).is_multiple_of(4) && bytes.len().is_multiple_of(4);
-        if self.is_cpu() && aligned {
+        if self.is_cpu() {
             let length = bytes.len() as u64;
             return Ok(Buffer::new(Storage::Borrowed(bytes), length));
         }

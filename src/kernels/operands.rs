@@ -78,11 +78,13 @@ impl Accumulate {
     }
 }
 
-/// `bytes` of stored elements as `f32`: in place when they are already, decoded otherwise.
+/// `bytes` of stored elements as `f32`: in place when they are already (and aligned), decoded otherwise.
 pub(crate) fn decoded(element: Element, bytes: &[u8], count: usize) -> Cow<'_, [f32]> {
     let bytes = &bytes[..count * element.size()];
-    if element == Element::F32 {
-        return Cow::Borrowed(bytemuck::cast_slice(bytes));
+    if element == Element::F32
+        && let Ok(values) = bytemuck::try_cast_slice(bytes)
+    {
+        return Cow::Borrowed(values);
     }
     let mut values = vec![0.0; count];
     decode_parallel(element, bytes, &mut values);

@@ -1,1 +1,13 @@
-//! (stream)
+//! How a model larger than the device goes through it: the plan made beforehand, the thread that reads ahead, and the pass
+//! that brings a stage in, runs a group's samples through it and lets it go.
+
+mod activations;
+mod group;
+mod head;
+mod loader;
+pub mod plan;
+mod pass;
+
+pub use loader::{CheckpointWeights, Loader};
+pub use pass::{Labels, Pass, PassOptions, PassReport, Progress};
+pub use plan::{Demand, Plan};

@@ -1,0 +1,103 @@
+//! The last stage: the final norm, the product with the head and the loss, a part of the vocabulary at a time, so that the
+//! logits of a whole batch never exist.
+
+use super::parameters::HeadStage;
+use super::sink::{Context, MatrixSite, Sink};
+use super::weights::StageWeights;
+use super::norm;
+use crate::Result;
+use crate::device::{Buffer, Lease};
+use crate::kernels::embedding::{RowIndex, head_rows};
+use crate::kernels::linear::{matmul_nn, matmul_nt};
+use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::{Matrix, Window};
+
+/// The final norm's output.
+///
+/// # Errors
+/// When the device failed.
+pub fn normed(ctx: &Context<'_>, stage: &HeadStage, weights: &StageWeights, x: &Buffer) -> Result<Lease> {
+    let width = stage.norm.width;
+    let normed = ctx.rows(width)?;
+    norm::forward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&normed, width))?;
+    Ok(normed)
+}
+
+/// What a fold over the vocabulary's parts yields for each token.
+#[derive(Debug)]
+pub enum Fold<'a> {
+    /// Log-sum-exp and the target's logit, `[tokens, 3]`, for these targets.
+    Loss {
+        /// Target of each token.
+        targets: &'a Buffer,
+        /// The running state.
+        state: &'a Buffer,
+    },
+    /// The likeliest token, `[tokens, 2]`.
+    Argmax {
+        /// The running best.
+        best: &'a Buffer,
+    },
+    /// A token drawn from the model's distribution, `[tokens, 2]`.
+    Sample {
+        /// Seed of the draw.
+        seed: u64,
+        /// The running best.
+        best: &'a Buffer,
+    },
+}
+
+/// The logits of one slice of the head, `[tokens, slice rows]`.
+///
+/// # Errors
+/// When the device failed.
+pub fn logits(ctx: &Context<'_>, width: usize, normed: &Buffer, slice: Matrix<'_>) -> Result<Lease> {
+    let logits = ctx.rows(slice.rows)?;
+    let (x, y) = (Window::all(normed, width), Window::all(&logits, slice.rows));
+    matmul_nt::run(ctx.device, ctx.tokens(), x, slice, y, false)?;
+    Ok(logits)
+}
+
+/// Folds a slice's logits into a running state.
+///
+/// # Errors
+/// When the device failed.
+pub fn fold(ctx: &Context<'_>, first_row: usize, rows: usize, logits: &Buffer, fold: &Fold<'_>) -> Result<()> {
+    let (device, tokens) = (ctx.device, ctx.tokens());
+    match fold {
+        Fold::Loss { targets, state } => log_sum_exp::run(device, tokens, rows, first_row, logits, targets, state),
+        Fold::Argmax { best } => argmax::run(device, tokens, rows, first_row, logits, best),
+        Fold::Sample { seed, best } => {
+            sample_labels::run(device, tokens, rows, first_row, *seed, &ctx.batch.keys, logits, best)
+        }
+    }
+}
+
+/// A slice's part of backward: from its logits (overwritten) to its part of the gradient at the norm's output, with its
+/// site handed over. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
+///
+/// # Errors
+/// When the device failed.
+pub fn backward(
+    ctx: &Context<'_>,
+    stage: &HeadStage,
+    (first_row, slice): (usize, Matrix<'_>),
+    normed: &Buffer,
+    logits: &Buffer,
+    (targets, state): (&Buffer, &Buffer),
+    d_normed: &Buffer,
+    tied: Option<(&RowIndex, &Buffer)>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
+    logits_grad::run(device, tokens, rows, first_row, targets, &ctx.batch.weights, state, logits)?;
+    let (left, right) = (Window::all(logits, rows), Window::all(normed, width));
+    matmul_nn::run(device, tokens, left, slice, Window::all(d_normed, width), first_row > 0)?;
+    if let Some((index, kept)) = tied {
+        head_rows::run(device, index, first_row, rows, left, right, width, kept)?;
+    }
+    if sink.wants(stage.weight) {
+        sink.matrix(ctx, &MatrixSite { parameter: stage.weight, first_row, rows, columns: width, left, right })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The feed-forward half of a layer: `y = x + down(act(gate(n)) ⊙ up(n))`, or `x + down(act(up(n)))`, with `n = norm(x)`.
+
+use super::parameters::MlpStage;
+use super::sink::{Context, Sink};
+use super::weights::StageWeights;
+use super::{linear, norm};
+use crate::Result;
+use crate::device::{Buffer, Lease};
+use crate::kernels::Window;
+use crate::kernels::activation::{self, Activation};
+use crate::kernels::elementwise::add;
+
+/// What forward computes on the way and backward needs again.
+#[derive(Debug)]
+pub struct Inner {
+    normed: Lease,
+    /// Before the activation: gate and up side by side, or up alone.
+    before: Lease,
+    active: Lease,
+}
+
+fn before_width(stage: &MlpStage) -> usize {
+    stage.up.outputs * if stage.gate.is_some() { 2 } else { 1 }
+}
+
+/// Floats per token that [`Inner`] holds.
+pub fn inner_width(stage: &MlpStage) -> usize {
+    stage.norm.width + before_width(stage) + stage.up.outputs
+}
+
+/// Floats per token that backward needs beside [`Inner`], the stage's input and its delta.
+pub fn backward_width(stage: &MlpStage) -> usize {
+    stage.up.outputs + before_width(stage) + 2 * stage.norm.width
+}
+
+/// The projections from the norm's output, with the column of the joint row that each starts at.
+fn inputs(stage: &MlpStage) -> impl Iterator<Item = (&super::parameters::Linear, usize)> {
+    let up_offset = if stage.gate.is_some() { stage.up.outputs } else { 0 };
+    stage.gate.iter().map(|gate| (gate, 0)).chain([(&stage.up, up_offset)])
+}
+
+/// Everything up to the projection down.
+///
+/// # Errors
+/// When the device failed.
+pub fn inner(
+    ctx: &Context<'_>,
+    stage: &MlpStage,
+    activation: Activation,
+    weights: &StageWeights,
+    x: &Buffer,
+) -> Result<Inner> {
+    let (width, wide, stride) = (stage.norm.width, stage.up.outputs, before_width(stage));
+    let (normed, before, active) = (ctx.rows(width)?, ctx.rows(stride)?, ctx.rows(wide)?);
+    norm::forward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&normed, width))?;
+    for (input, offset) in inputs(stage) {
+        linear::forward(ctx, input, weights, Window::all(&normed, width), Window::at(&before, stride, offset))?;
+    }
+    if stage.gate.is_some() {
+        activation::gated_forward::run(ctx.device, activation, ctx.tokens(), wide, &before, &active)?;
+    } else {
+        activation::forward::run(ctx.device, activation, ctx.tokens() * wide, &before, &active)?;
+    }
+    Ok(Inner { normed, before, active })
+}
+
+/// `y = x + down(active)`.
+///
+/// # Errors
+/// When the device failed.
+pub fn output(
+    ctx: &Context<'_>,
+    stage: &MlpStage,
+    weights: &StageWeights,
+    x: &Buffer,
+    inner: &Inner,
+    y: &Buffer,
+) -> Result<()> {
+    let (width, wide) = (stage.norm.width, stage.up.outputs);
+    linear::forward(ctx, &stage.down, weights, Window::all(&inner.active, wide), Window::all(y, width))?;
+    add::run(ctx.device, ctx.tokens() * width, x, y)
+}
+
+/// Turns the delta at the stage's output into that at its input, in place, and hands over the stage's sites.
+///
+/// # Errors
+/// When the device failed.
+pub fn backward(
+    ctx: &Context<'_>,
+    stage: &MlpStage,
+    activation: Activation,
+    weights: &StageWeights,
+    x: &Buffer,
+    inner: &Inner,
+    delta: &Buffer,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let (width, wide, stride) = (stage.norm.width, stage.up.outputs, before_width(stage));
+    let delta = Window::all(delta, width);
+    let (d_active, d_before) = (ctx.rows(wide)?, ctx.rows(stride)?);
+    linear::hand_over(ctx, &stage.down, Window::all(&inner.active, wide), delta, sink)?;
+    linear::input_grad(ctx, &stage.down, weights, delta, Window::all(&d_active, wide), false)?;
+    let (device, tokens, before) = (ctx.device, ctx.tokens(), &inner.before);
+    if stage.gate.is_some() {
+        activation::gated_backward::run(device, activation, tokens, wide, before, &d_active, &d_before)?;
+    } else {
+        activation::backward::run(device, activation, tokens * wide, before, &d_active, &d_before)?;
+    }
+    let d_normed = ctx.rows(width)?;
+    for (i, (input, offset)) in inputs(stage).enumerate() {
+        let dy = Window::at(&d_before, stride, offset);
+        linear::hand_over(ctx, input, Window::all(&inner.normed, width), dy, sink)?;
+        linear::input_grad(ctx, input, weights, dy, Window::all(&d_normed, width), i > 0)?;
+    }
+    norm::backward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&d_normed, width), delta, true, sink)
+}
