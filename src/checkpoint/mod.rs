@@ -19,8 +19,8 @@
 //! beside its target, flushed to disk and renamed: there is the old state or the new, never something between.
 //! [`AtomicFile`] gives the same promise for single files.
 //!
-//! **Patches.** [`PatchWriter`] collects the elements that changed; [`apply_patch`] and [`revert_patch`] replay them bit
-//! for bit. The format is described in [`patch`].
+//! **Patches.** [`PatchWriter`] collects the elements that changed; [`apply_patch`] and [`revert_patch`] replay them
+//! bit for bit. The format is described in [`patch`].
 //!
 //! **Tensor files.** [`TensorFileWriter`] writes safetensors files that are too large for memory, tensor by tensor in
 //! any order; [`TensorFile`] reads any safetensors file. Importance is stored this way.

@@ -5,7 +5,7 @@
 //!
 //! | vector | element type | contents |
 //! |---|---|---|
-//! | `positions/T` | U32, or U64 where `T` has more than 2³² elements | flat row-major indices of the elements that differ, strictly increasing |
+//! | `positions/T` | U32; U64 if `T` has over 2³² elements | flat indices of the elements that differ, increasing |
 //! | `new/T` | that of `T` | their values in the edited checkpoint |
 //! | `old/T` | that of `T` | their values in the base checkpoint; only in reversible patches |
 //!
@@ -261,7 +261,7 @@ fn read_changes(file: &TensorFile, kind: PatchKind) -> Result<BTreeMap<String, C
         if vector.shape.len() != 1 {
             return Err(wrong(&vector.name, format!("has the shape {:?}, where a vector belongs", vector.shape)));
         }
-        if vector.dtype.bitsize() % 8 != 0 {
+        if !vector.dtype.bitsize().is_multiple_of(8) {
             return Err(wrong(&vector.name, format!("{} values cannot be changed one by one", vector.dtype)));
         }
         let part = |prefix: &str| {

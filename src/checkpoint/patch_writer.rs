@@ -95,7 +95,7 @@ impl PatchWriter {
             return Err(wrong("it was recorded before".into()));
         }
         let width = tensor.dtype.bitsize() / 8;
-        if width == 0 || tensor.dtype.bitsize() % 8 != 0 {
+        if width == 0 || !tensor.dtype.bitsize().is_multiple_of(8) {
             return Err(wrong(format!("{} values cannot be changed one by one", tensor.dtype)));
         }
         let differing = || {

@@ -27,7 +27,10 @@ fn every_16_bit_pattern_is_classified() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn the_first_of_several_is_found(len in 1usize..900_001, faults in prop::collection::vec(any::<prop::sample::Index>(), 0..4)) {
+    fn the_first_of_several_is_found(
+        len in 1usize..900_001,
+        faults in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
         let mut numbers = vec![f32::MAX; len];
         let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0xff80_0001)];
         let places: Vec<usize> = faults.iter().map(|fault| fault.index(len)).collect();

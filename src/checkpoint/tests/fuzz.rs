@@ -140,7 +140,10 @@ proptest! {
     }
 
     #[test]
-    fn random_headers_are_read_right_or_refused(header in "[{}\\[\\]\",:0-9a-z_ \\\\]{0,40}", data in prop::collection::vec(any::<u8>(), 0..9)) {
+    fn random_headers_are_read_right_or_refused(
+        header in "[{}\\[\\]\",:0-9a-z_ \\\\]{0,40}",
+        data in prop::collection::vec(any::<u8>(), 0..9),
+    ) {
         compare(&super::raw_file(&header, &data))?;
     }
 

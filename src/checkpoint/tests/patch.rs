@@ -22,7 +22,7 @@ fn edit_with_patch(
     out: &Path,
     patch: &Path,
     kind: PatchKind,
-    edit: &dyn Fn(&TensorInfo, &[u8]) -> Option<Vec<u8>>,
+    edit: impl Fn(&TensorInfo, &[u8]) -> Option<Vec<u8>>,
 ) -> Result<()> {
     let mut writer = PatchWriter::create(patch, kind, base, [("method".to_string(), "test".to_string())].into())?;
     let staged = stage_edited(base, out, &mut |tensor, old| {
@@ -72,7 +72,7 @@ impl Case {
         let at = |name: &str| dir.path().join(name);
         sharded_model(&at("base"));
         let base = Checkpoint::open(&at("base")).unwrap();
-        edit_with_patch(&base, &at("edited"), &at("p"), kind, &some_edit).unwrap();
+        edit_with_patch(&base, &at("edited"), &at("p"), kind, some_edit).unwrap();
         let (edited, patch) = (Checkpoint::open(&at("edited")).unwrap(), at("p"));
         Case { dir, base, edited, patch }
     }
@@ -293,7 +293,7 @@ proptest! {
             }
             Some(new)
         };
-        edit_with_patch(&base, &at("edited"), &at("p"), PatchKind::Reversible, &edit).unwrap();
+        edit_with_patch(&base, &at("edited"), &at("p"), PatchKind::Reversible, edit).unwrap();
         let edited = Checkpoint::open(&at("edited")).unwrap();
         for tensor in edited.tensors() {
             prop_assert_eq!(edited.bytes(tensor), &edit(tensor, base.bytes(tensor)).unwrap()[..]);
@@ -338,7 +338,7 @@ fn a_tensor_stored_twice_is_patched_twice() {
     single_model(&at("base"), &[stored("embed", Dtype::BF16, &[3, 3], 0), stored("head", Dtype::BF16, &[3, 3], 0)]);
     let base = Checkpoint::open(&at("base")).unwrap();
     let flip = |_: &TensorInfo, old: &[u8]| Some(old.iter().map(|byte| byte ^ 1).collect());
-    edit_with_patch(&base, &at("edited"), &at("p"), PatchKind::Reversible, &flip).unwrap();
+    edit_with_patch(&base, &at("edited"), &at("p"), PatchKind::Reversible, flip).unwrap();
     let changes: Vec<_> = Patch::open(&at("p")).unwrap().changes().map(|(name, n)| (name.to_string(), n)).collect();
     assert_eq!(changes, [("embed".to_string(), 9), ("head".to_string(), 9)]);
     write_edited(&base, &at("copy"), &mut |_, _| Ok(None)).unwrap();
