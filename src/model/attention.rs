@@ -169,7 +169,17 @@ pub fn backward(
         linear::hand_over(ctx, input, Window::all(&inner.normed, width), dy, sink)?;
         linear::input_grad(ctx, input, weights, dy, Window::all(&d_normed, width), i > 0)?;
     }
-    norm::backward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&d_normed, width), delta, true, sink)
+    norm::backward(
+        ctx,
+        &stage.norm,
+        1,
+        weights,
+        Window::all(x, width),
+        Window::all(&d_normed, width),
+        delta,
+        true,
+        sink,
+    )
 }
 
 /// Keys and values of the tokens so far, for decoding: `[sequences · capacity, kv_heads · head_dim]` each.
@@ -185,7 +195,12 @@ impl Cache {
     ///
     /// # Errors
     /// When the device has no room for it.
-    pub fn new(ctx_device: &crate::device::Device, stage: &AttentionStage, sequences: usize, capacity: usize) -> Result<Self> {
+    pub fn new(
+        ctx_device: &crate::device::Device,
+        stage: &AttentionStage,
+        sequences: usize,
+        capacity: usize,
+    ) -> Result<Self> {
         let bytes = (sequences * capacity * stage.heads.kv_heads * stage.heads.head_dim * 4) as u64;
         Ok(Cache { keys: ctx_device.allocate(bytes)?, values: ctx_device.allocate(bytes)?, capacity })
     }

@@ -88,7 +88,9 @@ impl Config {
         let kind = keys.text("model_type")?.ok_or_else(|| keys.wrong("model_type", "is missing"))?;
         let known = Family::ALL.map(|(_, name)| name).join(", ");
         let Some((family, _)) = Family::ALL.into_iter().find(|(_, name)| *name == kind) else {
-            return Err(keys.wrong("model_type", format!("the family {kind:?} is not supported; supported are {known}")));
+            return Err(
+                keys.wrong("model_type", format!("the family {kind:?} is not supported; supported are {known}"))
+            );
         };
         keys.refuse_unsupported()?;
         let config = if family == Family::Gpt2 { keys.gpt2()? } else { keys.llama_like(family)? };
@@ -153,7 +155,9 @@ impl Keys<'_> {
     fn refuse_unsupported(&self) -> Result<()> {
         for key in ["quantization_config", "num_local_experts", "num_experts", "n_routed_experts", "auto_map"] {
             if self.get(key).is_some_and(|value| *value != Value::from(0)) {
-                return Err(self.wrong(key, "this option is not supported (no quantised, mixture-of-experts or custom models)"));
+                return Err(
+                    self.wrong(key, "this option is not supported (no quantised, mixture-of-experts or custom models)")
+                );
             }
         }
         for (key, wanted) in [
@@ -170,7 +174,8 @@ impl Keys<'_> {
             return Err(self.wrong("partial_rotary_factor", "only 1 is supported"));
         }
         if let Some(Value::Array(names)) = self.get("architectures") {
-            let causal = |name: &Value| name.as_str().is_some_and(|n| n.ends_with("ForCausalLM") || n.ends_with("LMHeadModel"));
+            let causal =
+                |name: &Value| name.as_str().is_some_and(|n| n.ends_with("ForCausalLM") || n.ends_with("LMHeadModel"));
             if !names.is_empty() && !names.iter().any(causal) {
                 return Err(self.wrong("architectures", format!("{} is no causal language model", names[0])));
             }
@@ -287,7 +292,8 @@ impl Keys<'_> {
                 original_context: need("original_max_position_embeddings")?,
             },
             other => {
-                let problem = format!("the rotary scaling {other:?} is not supported; supported are default, linear, llama3");
+                let problem =
+                    format!("the rotary scaling {other:?} is not supported; supported are default, linear, llama3");
                 return Err(self.wrong(key, problem));
             }
         };

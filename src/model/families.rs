@@ -2,9 +2,7 @@
 //! function here and its options in `config.rs`; the stages' computation stays as it is.
 
 use super::config::{Config, Family};
-use super::parameters::{
-    AttentionStage, Builder, EmbeddingStage, HeadStage, Layout, MlpStage, Parameter, Stage,
-};
+use super::parameters::{AttentionStage, Builder, EmbeddingStage, HeadStage, Layout, MlpStage, Parameter, Stage};
 use crate::kernels::attention::Heads;
 
 /// The parameters and stages of a model with this config. `prefix` is what the checkpoint's tensor names begin with.
@@ -43,9 +41,8 @@ fn llama_like(config: &Config, prefix: &str) -> (Vec<Parameter>, Vec<Stage>) {
     for layer in 0..config.layers {
         b.layer(Some(layer));
         let at = format!("{prefix}layers.{layer}.");
-        let project = |b: &mut Builder<'_>, name, outputs| {
-            b.linear(&at, name, [hidden, outputs], config.qkv_bias, Layout::OutIn)
-        };
+        let project =
+            |b: &mut Builder<'_>, name, outputs| b.linear(&at, name, [hidden, outputs], config.qkv_bias, Layout::OutIn);
         stages.push(Stage::Attention(AttentionStage {
             norm: b.norm(&at, "input_layernorm", hidden, false),
             inputs: vec![

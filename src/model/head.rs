@@ -1,10 +1,10 @@
 //! The last stage: the final norm, the product with the head and the loss, a part of the vocabulary at a time, so that the
 //! logits of a whole batch never exist.
 
+use super::norm;
 use super::parameters::HeadStage;
 use super::sink::{Context, MatrixSite, Sink};
 use super::weights::StageWeights;
-use super::norm;
 use crate::Result;
 use crate::device::{Buffer, Lease};
 use crate::kernels::embedding::{RowIndex, head_rows};

@@ -4,9 +4,9 @@ use super::parameters::{Layout, Linear};
 use super::sink::{Context, MatrixSite, Sink, VectorSite};
 use super::weights::StageWeights;
 use crate::Result;
+use crate::kernels::Window;
 use crate::kernels::elementwise::broadcast_rows;
 use crate::kernels::linear::{matmul_nn, matmul_nt};
-use crate::kernels::Window;
 
 /// `y = x Wᵀ + b`.
 ///

@@ -112,5 +112,15 @@ pub fn backward(
         linear::hand_over(ctx, input, Window::all(&inner.normed, width), dy, sink)?;
         linear::input_grad(ctx, input, weights, dy, Window::all(&d_normed, width), i > 0)?;
     }
-    norm::backward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&d_normed, width), delta, true, sink)
+    norm::backward(
+        ctx,
+        &stage.norm,
+        1,
+        weights,
+        Window::all(x, width),
+        Window::all(&d_normed, width),
+        delta,
+        true,
+        sink,
+    )
 }

@@ -90,9 +90,9 @@ impl Model {
 }
 
 fn check(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<()> {
-    let tensor = checkpoint
-        .tensor(name)
-        .ok_or_else(|| Error::file(checkpoint.dir(), name, format!("the tensor is missing; its shape would be {shape:?}")))?;
+    let tensor = checkpoint.tensor(name).ok_or_else(|| {
+        Error::file(checkpoint.dir(), name, format!("the tensor is missing; its shape would be {shape:?}"))
+    })?;
     if tensor.shape != shape {
         let problem = format!("the shape is {:?}; by the config it would be {shape:?}", tensor.shape);
         return Err(Error::file(checkpoint.dir(), name, problem));

@@ -62,12 +62,7 @@ impl std::fmt::Debug for Loader {
 
 impl Loader {
     /// A loader of `source`'s weights. `resident`: keep on the device what was brought there.
-    pub fn new(
-        model: Arc<Model>,
-        source: Arc<dyn WeightSource>,
-        device: &Device,
-        resident: bool,
-    ) -> Self {
+    pub fn new(model: Arc<Model>, source: Arc<dyn WeightSource>, device: &Device, resident: bool) -> Self {
         let resident = resident.then(Mutex::default);
         Loader { model, source, device: device.clone(), resident }
     }
@@ -105,7 +100,10 @@ impl Loader {
                 if bytes.len() != parameter.count() * element.size() {
                     return Err(Error::Device(format!("{}: the source's size is wrong", parameter.name)));
                 }
-                touch(&bytes, part.rows.start * part.columns * element.size()..part.rows.end * part.columns * element.size());
+                touch(
+                    &bytes,
+                    part.rows.start * part.columns * element.size()..part.rows.end * part.columns * element.size(),
+                );
                 Ok(Some((element, bytes)))
             })
             .collect()

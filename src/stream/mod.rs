@@ -5,9 +5,11 @@ mod activations;
 mod group;
 mod head;
 mod loader;
-pub mod plan;
 mod pass;
+pub mod plan;
 
 pub use loader::{CheckpointWeights, Loader};
-pub use pass::{Labels, Pass, PassOptions, PassReport, Progress};
+pub use pass::{
+    Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
+};
 pub use plan::{Demand, Plan};

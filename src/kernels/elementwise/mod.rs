@@ -6,3 +6,5 @@ use crate::kernels::Kernel;
 
 /// The family's kernels.
 pub const KERNELS: &[Kernel] = &[add::KERNEL];
+
+pub mod broadcast_rows;

@@ -19,3 +19,7 @@ pub(crate) fn tile(rows: usize, columns: usize) -> usize {
 pub(crate) fn product_variant(element: Element, rows: usize, columns: usize) -> String {
     format!("ELEMENT={},TILE={}", element.name(), tile(rows, columns))
 }
+
+pub mod matmul_nn;
+pub mod weight_grads;
+pub mod weight_importance;

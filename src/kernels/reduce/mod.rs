@@ -4,3 +4,5 @@ use crate::kernels::Kernel;
 
 /// The family's kernels.
 pub const KERNELS: &[Kernel] = &[];
+
+pub mod square_sum;

@@ -4,3 +4,7 @@ use crate::kernels::Kernel;
 
 /// The family's kernels.
 pub const KERNELS: &[Kernel] = &[];
+
+pub mod dampen;
+pub mod log_ratio_histogram;
+pub mod select;

@@ -4,3 +4,6 @@ use crate::kernels::Kernel;
 
 /// The family's kernels.
 pub const KERNELS: &[Kernel] = &[];
+
+pub mod grads;
+pub mod importance;

@@ -1,0 +1,15 @@
+#![allow(missing_docs, unused)]
+use crate::Result;
+use crate::device::{Buffer, Device};
+use crate::kernels::{Accumulate, Matrix, Segments, Window};
+pub fn run(
+    device: &Device,
+    count: usize,
+    forget: &Buffer,
+    forget_scale: f32,
+    retain: &Buffer,
+    retain_scale: f32,
+    histogram: &Buffer,
+) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! A group of samples through all stages: forward with every stage's input kept, then backward.
+
+use super::activations::{Held, Shelf};
+use super::head;
+use super::loader::{Loader, Queue, Visit};
+use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
+use super::plan::{Plan, table_parts, whole};
+use crate::device::{Buffer, Device};
+use crate::model::batch::{Batch, Chunk};
+use crate::model::parameters::EmbeddingStage;
+use crate::model::sink::{Context, Part, Sink};
+use crate::model::weights::StageWeights;
+use crate::model::{Model, ParameterId, Stage, attention, embedding, mlp};
+use crate::{Error, Result};
+
+/// A group, and all that its way through the model needs.
+pub(super) struct Group<'a> {
+    pub(super) device: &'a Device,
+    pub(super) model: &'a Model,
+    pub(super) loader: &'a Loader,
+    pub(super) plan: &'a Plan,
+    pub(super) rotary: Option<&'a Buffer>,
+    pub(super) labels: Labels,
+    pub(super) number: usize,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) progress: Progress<'a>,
+}
+
+/// What forward leaves for backward.
+pub(super) struct Trace {
+    /// For each stage but the first its input.
+    pub(super) inputs: Vec<Shelf>,
+    /// For each stage, for each chunk, what was kept of its inside.
+    inner: Vec<Vec<Option<Inner>>>,
+}
+
+/// What a block's forward computes on the way.
+enum Inner {
+    Attention(attention::Inner),
+    Mlp(mlp::Inner),
+}
+
+impl Group<'_> {
+    /// The losses of the group's samples.
+    pub(super) fn losses(&mut self, losses: &mut Vec<SampleLoss>) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let mut visits = self.forward_visits(last);
+        visits.extend(self.head_visits());
+        self.loader.run(&visits, |queue| {
+            let trace = self.forward(queue, last, false)?;
+            head::losses(self, queue, &trace.inputs[last - 1], losses)
+        })
+    }
+
+    /// Forward and backward, every gradient handed to `sink`.
+    pub(super) fn gradients(
+        &mut self,
+        sink: &mut dyn Sink,
+        mut journal: Option<&mut dyn Journal>,
+        resume: Option<ResumePoint>,
+        losses: &mut Vec<SampleLoss>,
+    ) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let top = resume.as_ref().map_or(last, |point| point.stage);
+        let mut visits = self.forward_visits(top);
+        if resume.is_none() {
+            visits.extend(self.head_visits());
+            visits.push(self.tail_visit());
+        }
+        visits.extend((1..top).rev().map(|stage| self.block_visit(stage)));
+        self.loader.run(&visits, |queue| {
+            let mut trace = self.forward(queue, top, true)?;
+            let (mut deltas, mut head_rows) = (self.shelf(), self.shelf());
+            match resume {
+                None => {
+                    let input = &trace.inputs[last - 1];
+                    head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink, losses)?;
+                    self.note(&mut journal, last, &deltas, &head_rows, losses)?;
+                }
+                Some(point) => {
+                    for (shelf, saved) in [(&mut deltas, point.deltas), (&mut head_rows, point.head_rows)] {
+                        for (i, values) in saved.iter().enumerate().filter(|(_, values)| !values.is_empty()) {
+                            shelf.write(self.device, i, values)?;
+                        }
+                    }
+                }
+            }
+            for stage in (1..top).rev() {
+                let weights = queue.next()?;
+                self.block_backward(stage, &weights, &mut trace, &mut deltas, sink)?;
+                self.note(&mut journal, stage, &deltas, &head_rows, losses)?;
+                self.tick(2 * last - stage);
+            }
+            self.embedding_backward(&deltas, &head_rows, sink)?;
+            self.note(&mut journal, 0, &deltas, &head_rows, losses)
+        })?;
+        self.tick(2 * last);
+        Ok(())
+    }
+
+    pub(super) fn context<'c>(&'c self, batch: &'c Batch) -> Context<'c> {
+        Context { device: self.device, batch, capacity: self.plan.capacity, rotary: self.rotary }
+    }
+
+    pub(super) fn batch(&self, chunk: usize) -> Result<Batch> {
+        Batch::new(self.device, self.chunks[chunk].clone())
+    }
+
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf::new(self.plan.place(), self.chunks.len())
+    }
+
+    /// How often the rows of `parameter` have been visited before this group, or before the embedding's visit of a tied
+    /// table.
+    pub(super) fn generation(&self, parameter: ParameterId, at_embedding: bool) -> u32 {
+        let group = self.number as u32;
+        if self.model.tied() == Some(parameter) { 2 * group + u32::from(at_embedding) } else { group }
+    }
+
+    /// Tells the caller how far the group has come, in stages.
+    pub(super) fn tick(&self, stages: usize) {
+        let per_group = 2 * (self.model.stages.len() - 1) as u64;
+        (self.progress)(self.number as u64 * per_group + stages as u64, self.plan.groups.len() as u64 * per_group);
+    }
+
+    fn note(
+        &self,
+        journal: &mut Option<&mut dyn Journal>,
+        stage: usize,
+        deltas: &Shelf,
+        head_rows: &Shelf,
+        losses: &[SampleLoss],
+    ) -> Result<()> {
+        let Some(journal) = journal else { return Ok(()) };
+        let all = |shelf: &Shelf| (0..self.chunks.len()).map(|i| shelf.read(self.device, i)).collect::<Result<_>>();
+        journal.visited(&mut || {
+            let (deltas, head_rows) = (all(deltas)?, all(head_rows)?);
+            Ok(ResumePoint { group: self.number, stage, deltas, head_rows, losses: losses.to_vec() })
+        })
+    }
+
+    fn embedding(&self) -> Result<&EmbeddingStage> {
+        match &self.model.stages[0] {
+            Stage::Embedding(stage) => Ok(stage),
+            _ => Err(Error::Device("the first stage is no embedding".into())),
+        }
+    }
+
+    fn forward_visits(&self, top: usize) -> Vec<Visit> {
+        let Ok(stage) = self.embedding() else { return Vec::new() };
+        let mut visits: Vec<Visit> =
+            table_parts(stage.tokens, self.model, self.plan.table_rows, 0).into_iter().map(|part| vec![part]).collect();
+        if let (Some(positions), Some(last)) = (stage.positions, visits.last_mut()) {
+            last.push(whole(self.model, positions, 0));
+        }
+        visits.extend((1..top).map(|stage| self.block_visit(stage)));
+        visits
+    }
+
+    fn block_visit(&self, stage: usize) -> Visit {
+        self.model.stages[stage].parameters().into_iter().map(|id| whole(self.model, id, self.number as u32)).collect()
+    }
+
+    fn head_visits(&self) -> Vec<Visit> {
+        head::visits(self)
+    }
+
+    fn tail_visit(&self) -> Visit {
+        head::norm_parts(self)
+    }
+
+    /// Runs the stages below `top` and keeps every stage's input, or only the last one's.
+    fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool) -> Result<Trace> {
+        let width = self.model.config.hidden;
+        let mut trace = Trace { inputs: Vec::new(), inner: Vec::new() };
+        trace.inputs.push(self.embed(queue)?);
+        trace.inner.push(Vec::new());
+        for stage in 1..top {
+            let weights = queue.next()?;
+            let mut outputs = self.shelf();
+            let mut kept = Vec::new();
+            for chunk in 0..self.chunks.len() {
+                let batch = self.batch(chunk)?;
+                let ctx = self.context(&batch);
+                let x = stored(&trace.inputs[stage - 1], self.device, chunk)?;
+                let y = outputs.fresh(self.device, ctx.tokens() * width)?;
+                let inner = self.block_inner(&ctx, stage, &weights, &x)?;
+                match (&self.model.stages[stage], &inner) {
+                    (Stage::Attention(block), Inner::Attention(inner)) => {
+                        attention::output(&ctx, block, &weights, &x, inner, &y)?;
+                    }
+                    (Stage::Mlp(block), Inner::Mlp(inner)) => mlp::output(&ctx, block, &weights, &x, inner, &y)?,
+                    _ => return Err(misplaced(stage)),
+                }
+                kept.push((keep && self.plan.keep_inner).then_some(inner));
+                outputs.put(self.device, chunk, y, ctx.tokens() * width)?;
+            }
+            if !keep {
+                trace.inputs[stage - 1].clear();
+            }
+            trace.inputs.push(outputs);
+            trace.inner.push(kept);
+            // What this stage still computes must be done before its weights make room for the next one's.
+            self.device.synchronize()?;
+            self.tick(stage);
+        }
+        Ok(trace)
+    }
+
+    fn embed(&self, queue: &mut Queue<'_>) -> Result<Shelf> {
+        let stage = self.embedding()?;
+        let width = self.model.config.hidden;
+        let parts = table_parts(stage.tokens, self.model, self.plan.table_rows, 0).len();
+        let mut outputs = self.shelf();
+        for part in 0..parts {
+            let weights = queue.next()?;
+            for chunk in 0..self.chunks.len() {
+                let batch = self.batch(chunk)?;
+                let ctx = self.context(&batch);
+                let floats = ctx.tokens() * width;
+                let y = match outputs.get(self.device, chunk)? {
+                    Some(y) => y,
+                    None => outputs.fresh(self.device, floats)?,
+                };
+                embedding::forward(&ctx, stage, width, &weights, &y, part + 1 == parts)?;
+                outputs.put(self.device, chunk, y, floats)?;
+            }
+            self.device.synchronize()?;
+        }
+        Ok(outputs)
+    }
+
+    fn block_inner(&self, ctx: &Context<'_>, stage: usize, weights: &StageWeights, x: &Buffer) -> Result<Inner> {
+        match &self.model.stages[stage] {
+            Stage::Attention(block) => Ok(Inner::Attention(attention::inner(ctx, block, weights, x)?)),
+            Stage::Mlp(block) => Ok(Inner::Mlp(mlp::inner(ctx, block, self.model.config.activation, weights, x)?)),
+            _ => Err(misplaced(stage)),
+        }
+    }
+
+    fn block_backward(
+        &self,
+        stage: usize,
+        weights: &StageWeights,
+        trace: &mut Trace,
+        deltas: &mut Shelf,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let width = self.model.config.hidden;
+        sink.begin(self.device, &wanted(sink, self.block_visit(stage)))?;
+        for chunk in 0..self.chunks.len() {
+            let batch = self.batch(chunk)?;
+            let ctx = self.context(&batch);
+            let x = stored(&trace.inputs[stage - 1], self.device, chunk)?;
+            let delta = stored(deltas, self.device, chunk)?;
+            let kept = trace.inner[stage].get_mut(chunk).and_then(Option::take);
+            let inner = match kept {
+                Some(inner) => inner,
+                None => self.block_inner(&ctx, stage, weights, &x)?,
+            };
+            match (&self.model.stages[stage], &inner) {
+                (Stage::Attention(block), Inner::Attention(inner)) => {
+                    attention::backward(&ctx, block, weights, &x, inner, &delta, sink)?;
+                }
+                (Stage::Mlp(block), Inner::Mlp(inner)) => {
+                    mlp::backward(&ctx, block, self.model.config.activation, weights, &x, inner, &delta, sink)?;
+                }
+                _ => return Err(misplaced(stage)),
+            }
+            deltas.put(self.device, chunk, delta, ctx.tokens() * width)?;
+        }
+        trace.inputs[stage].clear();
+        sink.end(self.device)
+    }
+
+    fn embedding_backward(&self, deltas: &Shelf, head_rows: &Shelf, sink: &mut dyn Sink) -> Result<()> {
+        let stage = self.embedding()?;
+        let tables = table_parts(stage.tokens, self.model, self.plan.table_rows, self.generation(stage.tokens, true));
+        let mut visits: Vec<Visit> = tables.into_iter().map(|part| vec![part]).collect();
+        if let (Some(positions), Some(last)) = (stage.positions, visits.last_mut()) {
+            last.push(whole(self.model, positions, self.number as u32));
+        }
+        for visit in visits {
+            sink.begin(self.device, &wanted(sink, visit))?;
+            for chunk in 0..self.chunks.len() {
+                let batch = self.batch(chunk)?;
+                let delta = stored(deltas, self.device, chunk)?;
+                let rows = head_rows.get(self.device, chunk)?;
+                let width = self.model.config.hidden;
+                embedding::backward(&self.context(&batch), stage, width, &delta, rows.as_deref(), sink)?;
+            }
+            sink.end(self.device)?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a visit whose gradient is wanted.
+pub(super) fn wanted(sink: &dyn Sink, visit: Vec<Part>) -> Vec<Part> {
+    visit.into_iter().filter(|part| sink.wants(part.parameter)).collect()
+}
+
+/// A chunk's buffer that must be there.
+pub(super) fn stored(shelf: &Shelf, device: &Device, chunk: usize) -> Result<Held> {
+    shelf.get(device, chunk)?.ok_or_else(|| Error::Device("an activation that a visit needs was let go".into()))
+}
+
+fn misplaced(stage: usize) -> Error {
+    Error::Device(format!("stage {stage} is not a layer's"))
+}

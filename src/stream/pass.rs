@@ -1,0 +1,310 @@
+//! The pass: samples through a model, forward and backward, a group at a time.
+
+use std::sync::Arc;
+
+use super::group::Group;
+use super::loader::{CheckpointWeights, Loader};
+use super::plan::{Demand, Limits, Plan};
+use crate::checkpoint::Checkpoint;
+use crate::device::{Buffer, Device};
+use crate::model::Model;
+use crate::model::batch::{Chunk, Tokens};
+use crate::model::sink::Sink;
+use crate::model::weights::WeightSource;
+use crate::{Element, Error, Result};
+
+/// Where labels come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Labels {
+    /// From the data: the empirical Fisher.
+    #[default]
+    Data,
+    /// Drawn from the model's own distribution at every target position: the true Fisher, by Monte Carlo.
+    Model {
+        /// Seed of the draws.
+        seed: u64,
+    },
+}
+
+/// How far a pass has come: `done` of `total` steps of about equal length.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+/// A sample within a unit, and the weight of each of its targets' losses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighted {
+    /// The sample.
+    pub tokens: Arc<Tokens>,
+    /// The weight of each target's loss in the unit's loss.
+    pub weight: f32,
+}
+
+/// Samples that share one gradient.
+pub type Unit = Vec<Weighted>;
+
+/// How a pass is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassOptions {
+    /// Host memory for waiting activations, in bytes; none: half of what the machine has.
+    pub host_memory: Option<u64>,
+    /// At most this many units in one launch.
+    pub units_per_launch: Option<usize>,
+    /// Where labels come from.
+    pub labels: Labels,
+}
+
+/// The loss of a sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SampleLoss {
+    /// Cross-entropy of each target, in nats, in order.
+    pub tokens: Vec<f32>,
+}
+
+impl SampleLoss {
+    /// Sum over the targets, in nats.
+    pub fn sum(&self) -> f64 {
+        self.tokens.iter().map(|loss| f64::from(*loss)).sum()
+    }
+
+    /// Mean over the targets, in nats.
+    pub fn mean(&self) -> f64 {
+        self.sum() / self.tokens.len() as f64
+    }
+}
+
+/// What a pass tells beside what its sink received.
+#[derive(Clone, Debug)]
+pub struct PassReport {
+    /// Loss of every sample, in order (of units, then of samples in them).
+    pub losses: Vec<SampleLoss>,
+    /// The plan that was followed.
+    pub plan: Plan,
+}
+
+/// Where an interrupted pass goes on: after the visit of `stage` in `group`.
+#[derive(Clone, Debug, Default)]
+pub struct ResumePoint {
+    /// The group that was being processed.
+    pub group: usize,
+    /// The last stage whose backward visit is complete.
+    pub stage: usize,
+    /// Each chunk's delta at that stage's input.
+    pub deltas: Vec<Vec<f32>>,
+    /// Each chunk's rows of the tied head's gradient; empty where not tied.
+    pub head_rows: Vec<Vec<f32>>,
+    /// Losses of all samples up to the end of this group.
+    pub losses: Vec<SampleLoss>,
+}
+
+/// Remembers how far a pass has come, so that it can go on after an interruption.
+pub trait Journal {
+    /// Called when a stage's backward visit is complete and its importance is stored. `point` makes what resuming needs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn visited(&mut self, point: &mut dyn FnMut() -> Result<ResumePoint>) -> Result<()>;
+}
+
+/// A model on a device, ready for passes.
+#[derive(Debug)]
+pub struct Pass {
+    /// The device.
+    pub device: Device,
+    /// The model.
+    pub model: Arc<Model>,
+    source: Arc<dyn WeightSource>,
+    elements: Vec<Element>,
+    options: PassOptions,
+}
+
+impl std::fmt::Debug for dyn WeightSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeightSource")
+    }
+}
+
+impl Pass {
+    /// Passes over a checkpoint as it is.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn new(device: &Device, model: Arc<Model>, checkpoint: Arc<Checkpoint>, options: PassOptions) -> Result<Self> {
+        Pass::over(device, model, Arc::new(CheckpointWeights::new(checkpoint)), options)
+    }
+
+    /// Passes over weights from any source.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn over(
+        device: &Device,
+        model: Arc<Model>,
+        source: Arc<dyn WeightSource>,
+        options: PassOptions,
+    ) -> Result<Self> {
+        let elements = model.parameters.iter().map(|p| Ok(source.tensor(p)?.0)).collect::<Result<_>>()?;
+        Ok(Pass { device: device.clone(), model, source, elements, options })
+    }
+
+    /// The parameters' element types.
+    pub fn elements(&self) -> &[Element] {
+        &self.elements
+    }
+
+    /// Plans a pass without doing it.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with the smallest budget that would do.
+    pub fn plan(&self, demand: &Demand) -> Result<Plan> {
+        let limits = Limits {
+            device: self.device.budget().limit().min(usable(&self.device)),
+            host: self.options.host_memory.unwrap_or_else(|| machine_memory() / 2),
+            binding: self.device.binding_limit(),
+            in_place: self.device.is_cpu(),
+        };
+        Plan::new(&self.model, &self.elements, demand, &limits)
+    }
+
+    /// What a pass over `units` asks for.
+    pub fn demand(&self, units: &[Unit], sink: Option<&dyn Sink>) -> Demand {
+        Demand {
+            units: units.iter().map(|unit| unit.iter().map(|s| s.tokens.ids.len()).sum()).collect(),
+            backward: sink.is_some(),
+            sink_bytes: sink.map_or(0, Sink::bytes_per_element),
+            units_per_launch: self.options.units_per_launch,
+        }
+    }
+
+    /// The losses of samples, forward only.
+    ///
+    /// # Errors
+    /// When a sample does not fit the model or the budget, or the device failed.
+    pub fn losses(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<SampleLoss>> {
+        let units: Vec<Unit> =
+            samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect();
+        Ok(self.run(&units, None, None, None, progress)?.losses)
+    }
+
+    /// Runs `units` forward and backward and hands every gradient to `sink`.
+    ///
+    /// # Errors
+    /// When a sample does not fit the model or the budget, or the device failed.
+    pub fn gradients(&self, units: &[Unit], sink: &mut dyn Sink, progress: Progress<'_>) -> Result<PassReport> {
+        self.run(units, Some(sink), None, None, progress)
+    }
+
+    /// As [`Pass::gradients`], telling `journal` of every completed visit and going on from `resume`.
+    ///
+    /// # Errors
+    /// As [`Pass::gradients`], or when the journal cannot be written.
+    pub fn resumable_gradients(
+        &self,
+        units: &[Unit],
+        sink: &mut dyn Sink,
+        journal: &mut dyn Journal,
+        resume: Option<ResumePoint>,
+        progress: Progress<'_>,
+    ) -> Result<PassReport> {
+        self.run(units, Some(sink), Some(journal), resume, progress)
+    }
+
+    fn run(
+        &self,
+        units: &[Unit],
+        mut sink: Option<&mut dyn Sink>,
+        mut journal: Option<&mut dyn Journal>,
+        mut resume: Option<ResumePoint>,
+        progress: Progress<'_>,
+    ) -> Result<PassReport> {
+        self.check(units)?;
+        let demand = self.demand(units, sink.as_deref());
+        let plan = self.plan(&demand)?;
+        let loader = Loader::new(self.model.clone(), self.source.clone(), &self.device, plan.weights_resident);
+        let rotary = self.rotary(units)?;
+        let first_group = resume.as_ref().map_or(0, |point| point.group);
+        let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
+        for (number, chunks) in plan.groups.iter().enumerate().skip(first_group) {
+            let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
+            let mut group = Group {
+                device: &self.device,
+                model: &self.model,
+                loader: &loader,
+                plan: &plan,
+                rotary: rotary.as_ref(),
+                labels: self.options.labels,
+                number,
+                chunks,
+                progress,
+            };
+            let at = resume.take();
+            match &mut sink {
+                Some(sink) => {
+                    let journal: Option<&mut dyn Journal> = match &mut journal {
+                        Some(journal) => Some(&mut **journal),
+                        None => None,
+                    };
+                    group.gradients(&mut **sink, journal, at, &mut losses)?;
+                }
+                None => group.losses(&mut losses)?,
+            }
+            self.device.free_scratch();
+        }
+        Ok(PassReport { losses, plan })
+    }
+
+    fn check(&self, units: &[Unit]) -> Result<()> {
+        let config = &self.model.config;
+        for sample in units.iter().flatten().map(|s| &s.tokens) {
+            let (length, number) = (sample.ids.len(), sample.number);
+            if length > config.context {
+                let context = config.context;
+                return Err(Error::argument(format!(
+                    "sample {number} has {length} tokens; the model's context is {context}"
+                )));
+            }
+            let vocabulary = config.vocabulary as u32;
+            let mut targets = sample.targets.iter().filter(|t| **t != crate::kernels::loss::NO_TARGET);
+            if length == 0 || sample.ids.iter().any(|id| *id >= vocabulary) || targets.any(|t| *t >= vocabulary) {
+                let problem = format!("sample {number} is empty or has a token outside the vocabulary of {vocabulary}");
+                return Err(Error::argument(problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rotary table for the longest sample.
+    fn rotary(&self, units: &[Unit]) -> Result<Option<Buffer>> {
+        let longest = units.iter().flatten().map(|s| s.tokens.ids.len()).max().unwrap_or(1);
+        self.model.config.rope.map(|rope| self.device.upload_new(&rope.table(longest))).transpose()
+    }
+}
+
+fn chunk(units: &[Unit]) -> Chunk {
+    let mut chunk = Chunk::new();
+    for unit in units {
+        let samples: Vec<(&Tokens, f32)> = unit.iter().map(|s| (&*s.tokens, s.weight)).collect();
+        chunk.push_unit(&samples);
+    }
+    chunk
+}
+
+/// What an unlimited budget means for a plan: half of the machine's memory on the CPU; on a GPU 4 GiB, since wgpu does not
+/// tell how much there is.
+fn usable(device: &Device) -> u64 {
+    if device.budget().limit() != u64::MAX {
+        u64::MAX
+    } else if device.is_cpu() {
+        machine_memory() / 2
+    } else {
+        4 << 30
+    }
+}
+
+/// Bytes of memory that the machine has; 8 GiB where it does not say.
+pub fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+    kilobytes.map_or(8 << 30, |k| k * 1024)
+}

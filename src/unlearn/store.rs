@@ -1,0 +1,157 @@
+//! Where what a sink accumulates waits while its part is not on the device: in memory, or in a directory that survives the
+//! process, so that an interrupted run can go on.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::kernels::Accumulate;
+use crate::model::sink::Part;
+use crate::model::{Model, ParameterId};
+use crate::{Error, Result};
+
+/// Keeps accumulated sums, by parameter and kind of accumulation.
+pub trait Store {
+    /// What the part held after its `part.generation` visits so far; zeros before the first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>>;
+
+    /// Keeps what the part holds after one more visit.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()>;
+
+    /// All of a parameter's sums; zeros where it was never visited.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>>;
+}
+
+/// A store in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    counts: Vec<usize>,
+    sums: HashMap<(ParameterId, Accumulate), Vec<f32>>,
+}
+
+impl MemoryStore {
+    /// An empty store for a model's parameters.
+    pub fn new(model: &Model) -> Self {
+        MemoryStore {
+            counts: model.parameters.iter().map(super::super::model::Parameter::count).collect(),
+            sums: HashMap::new(),
+        }
+    }
+
+    /// Forgets all sums.
+    pub fn clear(&mut self) {
+        self.sums.clear();
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
+        let range = part.rows.start * part.columns..part.rows.end * part.columns;
+        let all = self.sums.get(&(part.parameter, accumulate)).filter(|_| part.generation > 0);
+        Ok(all.map_or_else(|| vec![0.0; range.len()], |all| all[range.clone()].to_vec()))
+    }
+
+    fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
+        let count = self.counts[part.parameter];
+        if values.len() == count {
+            self.sums.insert((part.parameter, accumulate), values);
+            return Ok(());
+        }
+        let all = self.sums.entry((part.parameter, accumulate)).or_insert_with(|| vec![0.0; count]);
+        all[part.rows.start * part.columns..part.rows.end * part.columns].copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        let missing = || vec![0.0; self.counts[parameter]];
+        Ok(self.sums.get(&(parameter, accumulate)).cloned().unwrap_or_else(missing))
+    }
+}
+
+/// A store of one file for every part, kind and visit. A visit's file appears whole or not at all, and the one before it
+/// stays until the next, so that a visit that was interrupted can be done again.
+#[derive(Debug)]
+pub struct DirectoryStore {
+    directory: PathBuf,
+    counts: Vec<usize>,
+}
+
+impl DirectoryStore {
+    /// A store in `directory`, which is made if need be.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn new(directory: &Path, model: &Model) -> Result<Self> {
+        fs::create_dir_all(directory).map_err(|e| Error::writing(directory, e))?;
+        let counts = model.parameters.iter().map(super::super::model::Parameter::count).collect();
+        Ok(DirectoryStore { directory: directory.to_path_buf(), counts })
+    }
+
+    fn path(&self, part: &Part, accumulate: Accumulate, generation: u32) -> PathBuf {
+        let Part { parameter, rows, .. } = part;
+        self.directory.join(format!("{parameter}.{}.{}.{}.{generation}", accumulate.name(), rows.start, rows.end))
+    }
+
+    fn read(path: &Path, count: usize) -> Result<Vec<f32>> {
+        let bytes = fs::read(path).map_err(|e| Error::reading(path, e))?;
+        if bytes.len() != count * 4 {
+            return Err(Error::file(path, "", format!("has {} bytes instead of {}", bytes.len(), count * 4)));
+        }
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+}
+
+impl Store for DirectoryStore {
+    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
+        if part.generation == 0 {
+            return Ok(vec![0.0; part.count()]);
+        }
+        Self::read(&self.path(part, accumulate, part.generation), part.count())
+    }
+
+    fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
+        let path = self.path(part, accumulate, part.generation + 1);
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, bytemuck::cast_slice::<f32, u8>(&values)).map_err(|e| Error::writing(&temporary, e))?;
+        fs::rename(&temporary, &path).map_err(|e| Error::writing(&path, e))?;
+        if part.generation > 0 {
+            // Gone already where an interrupted run is repeated.
+            let _ = fs::remove_file(self.path(part, accumulate, part.generation - 1));
+        }
+        Ok(())
+    }
+
+    fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        let prefix = format!("{parameter}.{}.", accumulate.name());
+        let mut latest: HashMap<(usize, usize), u32> = HashMap::new();
+        let entries = fs::read_dir(&self.directory).map_err(|e| Error::reading(&self.directory, e))?;
+        for entry in entries {
+            let name =
+                entry.map_err(|e| Error::reading(&self.directory, e))?.file_name().to_string_lossy().into_owned();
+            let Some(rest) = name.strip_prefix(&prefix) else { continue };
+            let numbers: Vec<Option<u32>> = rest.split('.').map(|n| n.parse().ok()).collect();
+            if let [Some(start), Some(end), Some(generation)] = numbers[..] {
+                let latest = latest.entry((start as usize, end as usize)).or_default();
+                *latest = generation.max(*latest);
+            }
+        }
+        let rows = latest.keys().map(|(_, end)| *end).max().unwrap_or(1);
+        let columns = self.counts[parameter] / rows;
+        let mut all = vec![0.0; self.counts[parameter]];
+        for ((start, end), generation) in latest {
+            let part = Part { parameter, rows: start..end, columns, generation };
+            let values = Self::read(&self.path(&part, accumulate, generation), part.count())?;
+            all[start * columns..end * columns].copy_from_slice(&values);
+        }
+        Ok(all)
+    }
+}
