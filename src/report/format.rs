@@ -14,7 +14,7 @@ pub fn percent(share: f64) -> String {
         _ if size >= 0.995 => format!("{value:.1}%"),
         _ if size >= 0.0995 => format!("{value:.2}%"),
         _ if size >= 0.000_995 => format!("{}%", significant(value, 2)),
-        _ => format!("{}%", scientific(value)),
+        _ => format!("{}%", exponential(value, 1)),
     }
 }
 
@@ -65,11 +65,7 @@ pub fn scientific(value: f64) -> String {
     if !value.is_finite() {
         return not_finite(value);
     }
-    let text = format!("{value:.2e}");
-    match text.split_once('e') {
-        Some((mantissa, exponent)) => format!("{}e{exponent}", trim_zeros(mantissa)),
-        None => text,
-    }
+    exponential(value, 2)
 }
 
 /// A figure with a fixed number of decimals, for columns that are compared line by line.
@@ -136,6 +132,15 @@ pub fn seconds(value: f64) -> String {
 /// `1 probe`, `12 probes`: a counted noun whose plural takes an s.
 pub fn counted(value: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
+/// A finite figure with an exponent and at most so many decimals.
+fn exponential(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => format!("{}e{exponent}", trim_zeros(mantissa)),
+        None => text,
+    }
 }
 
 fn not_finite(value: f64) -> String {

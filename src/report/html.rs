@@ -153,7 +153,7 @@ impl Document {
         self.body.push_str("</tbody>\n</table></div>\n");
     }
 
-    /// A picture with what it says under it. `wide` keeps its size on narrow screens, where it can then be scrolled.
+    /// A picture with a caption; on narrow screens it keeps a readable size and can be scrolled.
     pub fn figure(&mut self, svg: Svg, caption: &str) {
         self.body.push_str("<figure>\n<div class=\"scroll\">");
         self.body.push_str(&svg.finish());

@@ -6,6 +6,7 @@
 mod page;
 mod pictures;
 mod redact;
+mod side;
 mod summary;
 mod verdict;
 

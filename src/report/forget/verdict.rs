@@ -6,12 +6,11 @@
 
 use serde::Serialize;
 
-use super::{Change, ForgetReport, ProbeResult, Role, UtilityGuard};
+use super::side::{KNOWN, Kept, Side, wilson};
+use super::{ForgetReport, UtilityGuard};
 use crate::report::escape::shorten;
 use crate::report::format::{count, counted, number, percent};
 
-/// Below this probability, or share of exact answers, a form says nothing: there was nothing to forget or to keep.
-const KNOWN: f64 = 0.05;
 /// A forgotten form keeps at most this share.
 const FORGOTTEN: f64 = 0.30;
 /// An intact form keeps at least this share.
@@ -85,65 +84,6 @@ impl Verdict {
             removed,
             intact,
         }
-    }
-}
-
-/// How much of what was known a form keeps.
-struct Kept<'a> {
-    probe: &'a ProbeResult,
-    share: f64,
-    of: &'static str,
-}
-
-/// The probes of one side, to be forgotten or to be kept.
-struct Side<'a> {
-    results: Vec<&'a ProbeResult>,
-    /// The forms that the old model knew.
-    known: Vec<Kept<'a>>,
-    probes: u64,
-    /// Mean probability of the gold answer, every probe alike.
-    mean: Change,
-}
-
-impl<'a> Side<'a> {
-    fn of(report: &'a ForgetReport, forget: bool) -> Self {
-        let results: Vec<&ProbeResult> =
-            report.probes.iter().filter(|p| (p.role == Role::Forget) == forget && p.probes > 0).collect();
-        let probes = results.iter().fold(0u64, |n, p| n.saturating_add(p.probes));
-        let mean = |pick: fn(&Change) -> f64| {
-            results.iter().map(|p| pick(&p.probability) * p.probes as f64).sum::<f64>() / probes as f64
-        };
-        let known = results.iter().filter_map(|p| kept(p, forget)).collect();
-        Side { mean: Change::new(mean(|c| c.before), mean(|c| c.after)), results, known, probes }
-    }
-
-    /// The form that kept most, or least.
-    fn extreme(&self, most: bool) -> Option<&Kept<'a>> {
-        let order = |a: &&Kept, b: &&Kept| a.share.total_cmp(&b.share);
-        if most { self.known.iter().max_by(order) } else { self.known.iter().min_by(order) }
-    }
-
-    fn broken(&self) -> bool {
-        self.results.iter().any(|p| !p.probability.after.is_finite())
-    }
-
-    fn figure(&self) -> String {
-        format!("{} → {}", percent(self.mean.before), percent(self.mean.after))
-    }
-
-    fn kept(&self) -> f64 {
-        self.mean.after / self.mean.before
-    }
-}
-
-/// The worse of the two measures: what is left of something to be forgotten, what is lost of something to be kept.
-fn kept(probe: &ProbeResult, forget: bool) -> Option<Kept<'_>> {
-    let share = |change: &Change| (change.before >= KNOWN).then(|| change.after / change.before);
-    let probability = share(&probe.probability).map(|share| Kept { probe, share, of: "its probability" });
-    let exact = probe.exact_match.as_ref().and_then(share).map(|share| Kept { probe, share, of: "its exact answers" });
-    match (probability, exact) {
-        (Some(p), Some(e)) => Some(if (e.share > p.share) == forget { e } else { p }),
-        (p, e) => p.or(e),
     }
 }
 
@@ -364,7 +304,7 @@ fn supported(case: &Case) -> Finding {
             count(keep.probes)
         ));
     }
-    if let Some((hits, probes)) = exact_left(forget) {
+    if let Some((hits, probes)) = forget.exact_left() {
         let [low, high] = wilson(hits, probes);
         text.push(format!(
             "{} of {} are still answered exactly: between {} and {} at 95% confidence.",
@@ -393,25 +333,6 @@ fn supported(case: &Case) -> Finding {
         () => (Answer::Partly, "Roughly"),
     };
     finding(answer, word, figure, text.join(" "))
-}
-
-/// How many forget probes the edited model still answers exactly, of how many.
-fn exact_left(side: &Side) -> Option<(u64, u64)> {
-    let measured = side.results.iter().filter_map(|p| Some((p.exact_match?.after, p.probes)));
-    let (hits, probes) =
-        measured.fold((0.0, 0u64), |(h, n), (share, probes)| (h + share * probes as f64, n.saturating_add(probes)));
-    (probes > 0 && hits.is_finite()).then(|| ((hits.round().max(0.0) as u64).min(probes), probes))
-}
-
-/// The 95 % interval of a share of `hits` in `probes` (Wilson 1927).
-pub(super) fn wilson(hits: u64, probes: u64) -> [f64; 2] {
-    const Z: f64 = 1.959_964;
-    let n = probes.max(1) as f64;
-    let share = hits as f64 / n;
-    let centre = share + Z * Z / (2.0 * n);
-    let spread = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    [((centre - spread) / scale).max(0.0), ((centre + spread) / scale).min(1.0)]
 }
 
 fn loss_clause(guard: &UtilityGuard) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{markup, sample};
 use crate::report::eval::{self, EvalResult};
-use crate::report::forget::{UtilityGuard, render_html, render_json};
+use crate::report::forget::{UtilityGuard, render_html, render_json, render_text};
 use crate::report::format::{number, percent};
 use crate::report::html::{Document, Tone};
 use crate::report::svg::*;
@@ -28,7 +28,7 @@ fn cases() -> Vec<(&'static str, ForgetReport)> {
 fn keep(name: &str, page: &str) {
     if let Some(dir) = std::env::var_os("EFFACE_REPORT_GALLERY") {
         fs::create_dir_all(&dir).unwrap();
-        fs::write(std::path::Path::new(&dir).join(format!("{name}.html")), page).unwrap();
+        fs::write(std::path::Path::new(&dir).join(name), page).unwrap();
     }
 }
 
@@ -78,7 +78,7 @@ fn pictures_that_stand_alone_fit_a_page() {
     page.figure(chart.draw(), "chart");
     let page = page.finish("");
     markup::check(&page).unwrap();
-    keep("pictures", &page);
+    keep("pictures.html", &page);
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn every_case_is_a_well_formed_page_that_needs_nothing_else() {
             assert!(!page.contains(outside), "{name}: {outside}");
         }
         assert!(page.len() < 400_000, "{name}: {} bytes", page.len());
-        keep(name, &page);
+        keep(&format!("{name}.html"), &page);
+        keep(&format!("{name}.txt"), &render_text(&report, Some(100)));
     }
 }
 

@@ -141,7 +141,7 @@ fn doubts_are_told() {
 
 #[test]
 fn the_interval_is_wilsons() {
-    // R: binom::binom.confint(2, 120, methods = "wilson") gives 0.004583 0.058740
+    // The roots q of (p - q)² = z² q (1 - q) / n with p = 2/120 and z = 1.95996: 0.004583 and 0.058736.
     let verdict = {
         let mut report = sample::good(2);
         report.probes.truncate(1);
