@@ -38,7 +38,12 @@ fn compare(name: &str, device: &Device, tolerance: f64) -> usize {
             let got = kind.figure(&store, id, units.len()).unwrap();
             let want = numbers(&reference, &format!("{key}/{}", parameter.name));
             let error = relative(&got, &want);
-            assert!(error <= tolerance, "{name} {key} {} on {}: relative error {error:.2e}", parameter.name, device.name());
+            assert!(
+                error <= tolerance,
+                "{name} {key} {} on {}: relative error {error:.2e}",
+                parameter.name,
+                device.name()
+            );
             compared += 1;
         }
     }
@@ -73,9 +78,14 @@ fn losses_equal_those_of_autograd() {
             let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
             let losses = golden.pass(&device, PassOptions::default()).losses(&golden.samples, &|_, _| {}).unwrap();
             for (i, loss) in losses.iter().enumerate() {
-                let (mean, targets) = (expected["loss_mean"][i].as_f64().unwrap(), expected["targets"][i].as_u64().unwrap());
+                let (mean, targets) =
+                    (expected["loss_mean"][i].as_f64().unwrap(), expected["targets"][i].as_u64().unwrap());
                 assert_eq!(loss.tokens.len() as u64, targets);
-                assert!((loss.mean() - mean).abs() < 2e-5 * mean.abs(), "{name} sample {i}: {} against {mean}", loss.mean());
+                assert!(
+                    (loss.mean() - mean).abs() < 2e-5 * mean.abs(),
+                    "{name} sample {i}: {} against {mean}",
+                    loss.mean()
+                );
             }
         }
     }

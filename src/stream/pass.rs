@@ -141,7 +141,7 @@ impl Pass {
         source: Arc<dyn WeightSource>,
         options: PassOptions,
     ) -> Result<Self> {
-        let elements = model.parameters.iter().map(|p| Ok(source.tensor(p)?.0)).collect::<Result<_>>()?;
+        let elements = model.parameters.iter().map(|p| source.element(p)).collect::<Result<_>>()?;
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
@@ -157,6 +157,7 @@ impl Pass {
     pub fn plan(&self, demand: &Demand) -> Result<Plan> {
         let limits = Limits {
             device: self.device.budget().limit().min(usable(&self.device)),
+            reserved: self.source.device_bytes(),
             host: self.options.host_memory.unwrap_or_else(|| machine_memory() / 2),
             binding: self.device.binding_limit(),
             in_place: self.device.is_cpu(),

@@ -13,8 +13,19 @@ use efface::stream::{Pass, PassOptions};
 
 /// All golden checkpoints.
 pub const GOLDEN: [&str; 13] = [
-    "gpt2", "gpt2-bf16", "gpt2-old", "llama", "llama-bf16", "llama-tied-twice", "llama3-rope-new", "llama3-rope-old",
-    "mistral", "mistral-sharded", "qwen2", "qwen2-f16", "qwen3",
+    "gpt2",
+    "gpt2-bf16",
+    "gpt2-old",
+    "llama",
+    "llama-bf16",
+    "llama-tied-twice",
+    "llama3-rope-new",
+    "llama3-rope-old",
+    "mistral",
+    "mistral-sharded",
+    "qwen2",
+    "qwen2-f16",
+    "qwen3",
 ];
 
 /// One of each family, with every kind of figure.
