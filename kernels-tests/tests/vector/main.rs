@@ -1,0 +1,2 @@
+//! Tests of the vector kernels.
+mod importance;
