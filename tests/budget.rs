@@ -34,6 +34,15 @@ fn smallest(golden: &Golden, device: &Device, options: PassOptions) -> u64 {
     }
 }
 
+/// The smallest host memory with which the smallest device memory budget works: groups of a single sample.
+fn smallest_host(golden: &Golden, device: &Device) -> u64 {
+    device.set_memory(smallest(golden, device, PassOptions::default()));
+    match measure(golden, device, PassOptions { host_memory: Some(1), ..PassOptions::default() }) {
+        Err(Error::Budget { what: "host memory", needed, .. }) => needed,
+        other => panic!("a host memory of one byte was accepted: {:?}", other.map(|f| f.len())),
+    }
+}
+
 fn assert_alike(what: &str, device: &Device, one: &[Vec<f32>], other: &[Vec<f32>]) {
     for (i, (one, other)) in one.iter().zip(other).enumerate() {
         if device.is_cpu() {
@@ -53,7 +62,7 @@ fn the_smallest_budget_gives_the_same_bytes_and_is_kept() {
             let golden = Golden::open(name);
             device.set_memory(u64::MAX);
             let whole = measure(&golden, &device, PassOptions::default()).unwrap();
-            for host_memory in [None, Some(60_000)] {
+            for host_memory in [None, Some(smallest_host(&golden, &device))] {
                 let options = PassOptions { host_memory, ..PassOptions::default() };
                 let budget = smallest(&golden, &device, options);
                 device.free_scratch();
@@ -85,14 +94,23 @@ fn the_split_of_samples_does_not_matter() {
     }
 }
 
+/// Matrices, tables and importances in several bindings each. Slices this small cut the vocabulary within the blocks that
+/// its folds are made of, so that the sums agree to rounding and not to the bit.
 #[test]
-fn a_low_binding_limit_gives_the_same_bytes() {
+fn a_low_binding_limit_changes_nothing() {
     for name in FAMILIES {
-        let golden = Golden::open(name);
+        let mut golden = Golden::open(name);
+        golden.samples.retain(|sample| sample.ids.len() < 10);
+        assert!(golden.samples.len() > 1);
         let whole = measure(&golden, &gpu(), PassOptions::default()).unwrap();
-        // The smallest limit with which a launch of the longest sample is possible is far below the matrices' sizes.
-        let limited = open(Choice::Gpu, None).unwrap().with_binding_limit(80_000);
+        let largest = golden.model.parameters.iter().map(efface::model::Parameter::count).max().unwrap();
+        let limit = 6_400;
+        assert!(largest > 2 * limit / 4, "no matrix of {name} would be split");
+        let limited = open(Choice::Gpu, None).unwrap().with_binding_limit(limit as u64);
         let split = measure(&golden, &limited, PassOptions::default()).unwrap();
-        assert_alike(&format!("{name} in pieces"), &limited, &whole, &split);
+        for (i, (whole, split)) in whole.iter().zip(&split).enumerate() {
+            let error = relative(split, whole);
+            assert!(error <= 1e-5, "{name} in pieces: sum {i} is {error:.1e} off");
+        }
     }
 }

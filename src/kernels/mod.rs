@@ -16,7 +16,7 @@ mod operands;
 mod real;
 pub mod reduce;
 pub(crate) mod shader;
-pub mod update;
+mod simd;
 pub mod vector;
 
 pub use operands::{Accumulate, Matrix, Segments, Window};
@@ -55,7 +55,6 @@ pub fn registry() -> impl Iterator<Item = &'static Kernel> {
         loss::KERNELS,
         norm::KERNELS,
         reduce::KERNELS,
-        update::KERNELS,
         vector::KERNELS,
     ]
     .into_iter()
@@ -83,6 +82,12 @@ pub(crate) fn flat_grid(count: usize, workgroup_size: usize) -> [u32; 3] {
     let groups = count.div_ceil(workgroup_size);
     let rows = groups.div_ceil(65_535).max(1);
     [groups.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+/// A workgroup for each of `rows`; uses a second dimension where one does not suffice. The shader finds its row as
+/// `group.x + group.y * groups.x`.
+pub(crate) fn row_grid(rows: usize) -> [u32; 3] {
+    flat_grid(rows, 1)
 }
 
 /// `value` as a shader's 32-bit number.

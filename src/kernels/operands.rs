@@ -68,6 +68,24 @@ impl Accumulate {
     /// All of them.
     pub const ALL: [Accumulate; 3] = [Accumulate::Square, Accumulate::Magnitude, Accumulate::Sum];
 
+    /// An importance after one more gradient.
+    pub fn fold<R: crate::kernels::Real>(self, importance: R, gradient: R) -> R {
+        match self {
+            Accumulate::Square => importance + gradient * gradient,
+            Accumulate::Magnitude => importance + gradient.abs(),
+            Accumulate::Sum => importance + gradient,
+        }
+    }
+
+    /// What a gradient's part `known` makes of the fold when `more` is added to it.
+    pub fn correction<R: crate::kernels::Real>(self, known: R, more: R) -> R {
+        match self {
+            Accumulate::Square => more * (known + known + more),
+            Accumulate::Magnitude => (known + more).abs() - known.abs(),
+            Accumulate::Sum => more,
+        }
+    }
+
     /// The name in shader permutations.
     pub const fn name(self) -> &'static str {
         match self {

@@ -97,6 +97,9 @@ pub struct Part {
     pub columns: usize,
     /// How often these rows have been visited before: what was accumulated then is where this visit starts.
     pub generation: u32,
+    /// Whether this is a tied table's second visit, at the embedding: what it adds to the head's sums is kept apart from
+    /// them, so that each is summed in the order of the samples, however these are grouped.
+    pub correction: bool,
 }
 
 impl Part {

@@ -20,6 +20,17 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// When it cannot be read or holds numbers that are not finite.
     fn tensor(&self, parameter: &Parameter) -> Result<(Element, HostBytes)>;
+
+    /// The parameter's element type.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn element(&self, parameter: &Parameter) -> Result<Element>;
+
+    /// Device memory that making a tensor takes while a pass is running, in bytes.
+    fn device_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Whole rows of a stored matrix on the device.

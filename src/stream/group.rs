@@ -10,7 +10,7 @@ use crate::model::batch::{Batch, Chunk};
 use crate::model::parameters::EmbeddingStage;
 use crate::model::sink::{Context, Part, Sink};
 use crate::model::weights::StageWeights;
-use crate::model::{Model, ParameterId, Stage, attention, embedding, mlp};
+use crate::model::{Model, Stage, attention, embedding, mlp};
 use crate::{Error, Result};
 
 /// A group, and all that its way through the model needs.
@@ -110,13 +110,6 @@ impl Group<'_> {
         Shelf::new(self.plan.place(), self.chunks.len())
     }
 
-    /// How often the rows of `parameter` have been visited before this group, or before the embedding's visit of a tied
-    /// table.
-    pub(super) fn generation(&self, parameter: ParameterId, at_embedding: bool) -> u32 {
-        let group = self.number as u32;
-        if self.model.tied() == Some(parameter) { 2 * group + u32::from(at_embedding) } else { group }
-    }
-
     /// Tells the caller how far the group has come, in stages.
     pub(super) fn tick(&self, stages: usize) {
         let per_group = 2 * (self.model.stages.len() - 1) as u64;
@@ -148,8 +141,10 @@ impl Group<'_> {
 
     fn forward_visits(&self, top: usize) -> Vec<Visit> {
         let Ok(stage) = self.embedding() else { return Vec::new() };
-        let mut visits: Vec<Visit> =
-            table_parts(stage.tokens, self.model, self.plan.table_rows, 0).into_iter().map(|part| vec![part]).collect();
+        let mut visits: Vec<Visit> = table_parts(stage.tokens, self.model, self.plan.table_rows, 0, false)
+            .into_iter()
+            .map(|part| vec![part])
+            .collect();
         if let (Some(positions), Some(last)) = (stage.positions, visits.last_mut()) {
             last.push(whole(self.model, positions, 0));
         }
@@ -210,7 +205,7 @@ impl Group<'_> {
     fn embed(&self, queue: &mut Queue<'_>) -> Result<Shelf> {
         let stage = self.embedding()?;
         let width = self.model.config.hidden;
-        let parts = table_parts(stage.tokens, self.model, self.plan.table_rows, 0).len();
+        let parts = table_parts(stage.tokens, self.model, self.plan.table_rows, 0, false).len();
         let mut outputs = self.shelf();
         for part in 0..parts {
             let weights = queue.next()?;
@@ -275,7 +270,8 @@ impl Group<'_> {
 
     fn embedding_backward(&self, deltas: &Shelf, head_rows: &Shelf, sink: &mut dyn Sink) -> Result<()> {
         let stage = self.embedding()?;
-        let tables = table_parts(stage.tokens, self.model, self.plan.table_rows, self.generation(stage.tokens, true));
+        let tables =
+            table_parts(stage.tokens, self.model, self.plan.table_rows, self.number as u32, self.model.config.tied);
         let mut visits: Vec<Visit> = tables.into_iter().map(|part| vec![part]).collect();
         if let (Some(positions), Some(last)) = (stage.positions, visits.last_mut()) {
             last.push(whole(self.model, positions, self.number as u32));

@@ -41,7 +41,7 @@ pub(super) fn norm_parts(group: &Group<'_>) -> Visit {
 
 fn table(group: &Group<'_>) -> Result<Vec<Part>> {
     let weight = stage(group)?.weight;
-    Ok(table_parts(weight, group.model, group.plan.table_rows, group.generation(weight, false)))
+    Ok(table_parts(weight, group.model, group.plan.table_rows, group.number as u32, false))
 }
 
 /// The visits of a head in parts: once for the folds, once more for the gradient; or a single one.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::device::Device;
 use crate::model::sink::Part;
 use crate::model::weights::{HostBytes, StageWeights, WeightSource};
@@ -26,19 +26,27 @@ impl CheckpointWeights {
     pub fn new(checkpoint: Arc<Checkpoint>) -> Self {
         CheckpointWeights { checkpoint, checked: Mutex::default() }
     }
+
+    fn find(&self, parameter: &Parameter) -> Result<(&TensorInfo, Element)> {
+        let missing = || Error::file(self.checkpoint.dir(), &parameter.name, "the tensor is missing");
+        let tensor = self.checkpoint.tensor(&parameter.name).ok_or_else(missing)?;
+        Ok((tensor, tensor.element.ok_or_else(missing)?))
+    }
 }
 
 impl WeightSource for CheckpointWeights {
     fn tensor(&self, parameter: &Parameter) -> Result<(Element, HostBytes)> {
-        let missing = || Error::file(self.checkpoint.dir(), &parameter.name, "the tensor is missing");
-        let tensor = self.checkpoint.tensor(&parameter.name).ok_or_else(missing)?;
-        let element = tensor.element.ok_or_else(missing)?;
+        let (tensor, element) = self.find(parameter)?;
         let new = self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(parameter.name.clone());
         if new && let Some(place) = self.checkpoint.first_non_finite(tensor) {
             let problem = format!("element {place} is not finite; a model with such weights cannot be measured");
             return Err(Error::file(self.checkpoint.dir(), &parameter.name, problem));
         }
         Ok((element, Arc::new(self.checkpoint.mapped(tensor))))
+    }
+
+    fn element(&self, parameter: &Parameter) -> Result<Element> {
+        Ok(self.find(parameter)?.1)
     }
 }
 

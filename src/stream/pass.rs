@@ -141,7 +141,7 @@ impl Pass {
         source: Arc<dyn WeightSource>,
         options: PassOptions,
     ) -> Result<Self> {
-        let elements = model.parameters.iter().map(|p| Ok(source.tensor(p)?.0)).collect::<Result<_>>()?;
+        let elements = model.parameters.iter().map(|p| source.element(p)).collect::<Result<_>>()?;
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
@@ -160,7 +160,8 @@ impl Pass {
 
     /// The memory that a plan may count on.
     pub fn limits(&self) -> Limits {
-        Limits::of(&self.device, self.options.host_memory)
+        let reserved = self.source.device_bytes();
+        Limits { reserved, ..Limits::of(&self.device, self.options.host_memory) }
     }
 
     /// What a pass over `units` asks for.

@@ -36,6 +36,8 @@ pub struct Demand {
 pub struct Limits {
     /// Device memory, in bytes.
     pub device: u64,
+    /// Device memory that is used beside the pass, in bytes.
+    pub reserved: u64,
     /// Host memory for waiting activations, in bytes.
     pub host: u64,
     /// The largest buffer of the device, in bytes.
@@ -50,6 +52,7 @@ impl Limits {
         Limits {
             device: device.budget().limit().min(usable(device)),
             host: host_memory.unwrap_or_else(|| super::machine_memory() / 2),
+            reserved: 0,
             binding: device.binding_limit(),
             in_place: device.is_cpu(),
         }
@@ -204,19 +207,25 @@ fn pack(sizes: &[usize], limit: usize, count: usize) -> Vec<Range<usize>> {
 }
 
 /// The parts of the embedding's or the head's table, a visit each.
-pub(super) fn table_parts(table: ParameterId, model: &Model, rows: usize, generation: u32) -> Vec<Part> {
+pub(super) fn table_parts(
+    table: ParameterId,
+    model: &Model,
+    rows: usize,
+    generation: u32,
+    correction: bool,
+) -> Vec<Part> {
     let columns = model.parameters[table].columns();
     let all = model.parameters[table].rows();
     (0..all)
         .step_by(rows.max(1))
-        .map(|first| Part { parameter: table, rows: first..(first + rows).min(all), columns, generation })
+        .map(|first| Part { parameter: table, rows: first..(first + rows).min(all), columns, generation, correction })
         .collect()
 }
 
 /// All of a parameter.
 pub(super) fn whole(model: &Model, id: ParameterId, generation: u32) -> Part {
     let parameter = &model.parameters[id];
-    Part { parameter: id, rows: 0..parameter.rows(), columns: parameter.columns(), generation }
+    Part { parameter: id, rows: 0..parameter.rows(), columns: parameter.columns(), generation, correction: false }
 }
 
 /// Upper bounds on what lies on the device at the same time.
@@ -327,7 +336,7 @@ impl Sizes<'_> {
         };
         // Kept buffers are sized for a full chunk each; chunks are at least half full, or hold one unit.
         let kept = if choice.keep { 2 * (group + choice.capacity as u64) * self.inner_floats() * 4 } else { 0 };
-        rotary + visits + weights + waiting + kept
+        self.limits.reserved + rotary + visits + weights + waiting + kept
     }
 
     /// Whether the largest activation buffers fit one binding each.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `state.json` | the keys of the run, the memory it planned with, and the last complete visit |
 //! | `point.G.S` | for the visit of stage S in group G: deltas, rows of the tied head's gradient, losses |
-//! | `P.KIND.A.B.N` | sums of the rows A to B of parameter P after N visits ([`DirectoryStore`]) |
+//! | `P.KIND.A.B.N` | sums over the rows A to B of parameter P after N visits ([`DirectoryStore`]) |
 //! | `lock` | held by the process that works here |
 //!
 //! A file is written under another name and renamed. `state.json` changes last, and a visit's sums leave those before it
@@ -264,8 +264,9 @@ fn is_ours(name: &str) -> bool {
     match parts[..] {
         ["point", group, stage] => number(group) && number(stage),
         // While it is being written, a sum's file has `new` in place of its last number.
-        [parameter, kind, first, end] | [parameter, kind, first, end, _] => {
-            [parameter, first, end].into_iter().all(number) && Accumulate::ALL.iter().any(|a| a.name() == kind)
+        [parameter, kind, "correction", first, end, ..] | [parameter, kind, first, end, ..] => {
+            let known = Accumulate::ALL.iter().any(|a| a.name() == kind);
+            known && parts.len() <= 6 && [parameter, first, end].into_iter().all(number)
         }
         _ => name == STATE || name == LOCK,
     }

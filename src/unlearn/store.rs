@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::kernels::Accumulate;
 use crate::model::sink::Part;
-use crate::model::{Model, ParameterId};
+use crate::model::{Model, Parameter, ParameterId};
 use crate::{Error, Result};
 
 /// Keeps accumulated sums, by parameter and kind of accumulation.
@@ -35,16 +36,13 @@ pub trait Store {
 #[derive(Debug)]
 pub struct MemoryStore {
     counts: Vec<usize>,
-    sums: HashMap<(ParameterId, Accumulate), Vec<f32>>,
+    sums: HashMap<(ParameterId, Accumulate, bool), Vec<f32>>,
 }
 
 impl MemoryStore {
     /// An empty store for a model's parameters.
     pub fn new(model: &Model) -> Self {
-        MemoryStore {
-            counts: model.parameters.iter().map(super::super::model::Parameter::count).collect(),
-            sums: HashMap::new(),
-        }
+        MemoryStore { counts: model.parameters.iter().map(Parameter::count).collect(), sums: HashMap::new() }
     }
 
     /// Forgets all sums.
@@ -56,24 +54,28 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
         let range = part.rows.start * part.columns..part.rows.end * part.columns;
-        let all = self.sums.get(&(part.parameter, accumulate)).filter(|_| part.generation > 0);
+        let all = self.sums.get(&(part.parameter, accumulate, part.correction)).filter(|_| part.generation > 0);
         Ok(all.map_or_else(|| vec![0.0; range.len()], |all| all[range.clone()].to_vec()))
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
         let count = self.counts[part.parameter];
         if values.len() == count {
-            self.sums.insert((part.parameter, accumulate), values);
+            self.sums.insert((part.parameter, accumulate, part.correction), values);
             return Ok(());
         }
-        let all = self.sums.entry((part.parameter, accumulate)).or_insert_with(|| vec![0.0; count]);
+        let all = self.sums.entry((part.parameter, accumulate, part.correction)).or_insert_with(|| vec![0.0; count]);
         all[part.rows.start * part.columns..part.rows.end * part.columns].copy_from_slice(&values);
         Ok(())
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
-        let missing = || vec![0.0; self.counts[parameter]];
-        Ok(self.sums.get(&(parameter, accumulate)).cloned().unwrap_or_else(missing))
+        let part = |correction| self.sums.get(&(parameter, accumulate, correction));
+        let mut all = part(false).cloned().unwrap_or_else(|| vec![0.0; self.counts[parameter]]);
+        if let Some(correction) = part(true) {
+            all.iter_mut().zip(correction).for_each(|(sum, correction)| *sum += correction);
+        }
+        Ok(all)
     }
 }
 
@@ -83,6 +85,7 @@ impl Store for MemoryStore {
 pub struct DirectoryStore {
     directory: PathBuf,
     counts: Vec<usize>,
+    rows: Vec<usize>,
 }
 
 impl DirectoryStore {
@@ -92,13 +95,15 @@ impl DirectoryStore {
     /// When the directory cannot be made.
     pub fn new(directory: &Path, model: &Model) -> Result<Self> {
         fs::create_dir_all(directory).map_err(|e| Error::writing(directory, e))?;
-        let counts = model.parameters.iter().map(super::super::model::Parameter::count).collect();
-        Ok(DirectoryStore { directory: directory.to_path_buf(), counts })
+        let counts = model.parameters.iter().map(Parameter::count).collect();
+        let rows = model.parameters.iter().map(Parameter::rows).collect();
+        Ok(DirectoryStore { directory: directory.to_path_buf(), counts, rows })
     }
 
     fn path(&self, part: &Part, accumulate: Accumulate, generation: u32) -> PathBuf {
-        let Part { parameter, rows, .. } = part;
-        self.directory.join(format!("{parameter}.{}.{}.{}.{generation}", accumulate.name(), rows.start, rows.end))
+        let Part { parameter, rows, correction, .. } = part;
+        let name = chain(*parameter, accumulate, *correction);
+        self.directory.join(format!("{name}{}.{}.{generation}", rows.start, rows.end))
     }
 
     fn read(path: &Path, count: usize) -> Result<Vec<f32>> {
@@ -131,27 +136,39 @@ impl Store for DirectoryStore {
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
-        let prefix = format!("{parameter}.{}.", accumulate.name());
-        let mut latest: HashMap<(usize, usize), u32> = HashMap::new();
-        let entries = fs::read_dir(&self.directory).map_err(|e| Error::reading(&self.directory, e))?;
-        for entry in entries {
+        let mut all = vec![0.0; self.counts[parameter]];
+        for correction in [false, true] {
+            for (rows, generation) in self.latest(&chain(parameter, accumulate, correction))? {
+                let columns = self.counts[parameter] / self.rows[parameter];
+                let part = Part { parameter, rows: rows.clone(), columns, generation, correction };
+                let values = Self::read(&self.path(&part, accumulate, generation), part.count())?;
+                let target = &mut all[rows.start * columns..rows.end * columns];
+                target.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What the names of one chain of sums begin with.
+fn chain(parameter: ParameterId, accumulate: Accumulate, correction: bool) -> String {
+    format!("{parameter}.{}{}.", accumulate.name(), if correction { ".correction" } else { "" })
+}
+
+impl DirectoryStore {
+    /// The last complete visit of each range of rows of a chain.
+    fn latest(&self, chain: &str) -> Result<HashMap<Range<usize>, u32>> {
+        let mut latest: HashMap<Range<usize>, u32> = HashMap::new();
+        for entry in fs::read_dir(&self.directory).map_err(|e| Error::reading(&self.directory, e))? {
             let name =
                 entry.map_err(|e| Error::reading(&self.directory, e))?.file_name().to_string_lossy().into_owned();
-            let Some(rest) = name.strip_prefix(&prefix) else { continue };
+            let Some(rest) = name.strip_prefix(chain) else { continue };
             let numbers: Vec<Option<u32>> = rest.split('.').map(|n| n.parse().ok()).collect();
             if let [Some(start), Some(end), Some(generation)] = numbers[..] {
-                let latest = latest.entry((start as usize, end as usize)).or_default();
+                let latest = latest.entry(start as usize..end as usize).or_default();
                 *latest = generation.max(*latest);
             }
         }
-        let rows = latest.keys().map(|(_, end)| *end).max().unwrap_or(1);
-        let columns = self.counts[parameter] / rows;
-        let mut all = vec![0.0; self.counts[parameter]];
-        for ((start, end), generation) in latest {
-            let part = Part { parameter, rows: start..end, columns, generation };
-            let values = Self::read(&self.path(&part, accumulate, generation), part.count())?;
-            all[start * columns..end * columns].copy_from_slice(&values);
-        }
-        Ok(all)
+        Ok(latest)
     }
 }

@@ -1,2 +1,3 @@
 //! Tests of the elementwise kernels.
 mod add;
+mod broadcast_rows;

@@ -1,10 +1,46 @@
-#![allow(missing_docs, unused)]
+//! The embedding gradient of one unit: `grads[ids[t] - first_row, c] += delta[t, c]` over the unit's tokens.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use crate::Result;
 use crate::device::{Buffer, Device};
-use crate::kernels::{Accumulate, Matrix, Segments, Window};
+use crate::kernels::shader::kernel_params;
+use crate::kernels::{Cost, Kernel, Real, Window, index, launch};
+
+/// How the registry lists it.
+pub const KERNEL: Kernel =
+    Kernel { name: "embedding/grads", summary: "adds one unit's embedding gradient to stored values" };
+
+kernel_params! {
+    /// The shader's parameters.
+    Params = EMBEDDING_GRADS {
+        /// The unit's first token.
+        begin: u32,
+        /// One past its last token.
+        end: u32,
+        /// Columns of the table.
+        columns: u32,
+        /// The table's row that the slice begins with.
+        first_row: u32,
+        /// Rows of the slice.
+        slice_rows: u32,
+        /// Elements from one row of `delta` to the next.
+        delta_stride: u32,
+        /// First column of `delta`.
+        delta_offset: u32,
+    }
+}
+
+/// Adds the gradient of the unit `tokens` to `grads` `[slice_rows, columns]`. `delta` `[tokens, columns]` is the gradient at
+/// the embedding's output, `ids` (`u32`) the rows of the whole batch's tokens.
+///
+/// # Errors
+/// When a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
-    tokens: std::ops::Range<usize>,
+    tokens: Range<usize>,
     ids: &Buffer,
     delta: Window<'_>,
     columns: usize,
@@ -12,5 +48,56 @@ pub fn run(
     slice_rows: usize,
     grads: &Buffer,
 ) -> Result<()> {
-    Ok(())
+    const WG_SIZE: usize = 64;
+    let params = Params {
+        begin: index(tokens.start)?,
+        end: index(tokens.end)?,
+        columns: index(columns)?,
+        first_row: index(first_row)?,
+        slice_rows: index(slice_rows)?,
+        delta_stride: index(delta.stride)?,
+        delta_offset: index(delta.offset)?,
+    };
+    let workgroups = [columns.div_ceil(WG_SIZE) as u32, 1, 1];
+    launch(device, KERNEL.name, "", &params, &[ids, delta.buffer, grads], workgroups, |buffers| {
+        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+    })
+}
+
+/// What one launch costs, if all ids lie in the slice.
+pub fn cost(params: &Params) -> Cost {
+    let [tokens, columns] = [params.end - params.begin, params.columns].map(u64::from);
+    Cost { bytes: 4 * tokens * (1 + 3 * columns), operations: tokens * columns }
+}
+
+/// The shader's loop, plainly.
+pub fn reference<R: Real>(params: &Params, ids: &[u32], delta: &[R], grads: &mut [R]) {
+    let p = params;
+    for c in 0..p.columns {
+        for t in p.begin..p.end {
+            let row = ids[t as usize].wrapping_sub(p.first_row);
+            if row < p.slice_rows {
+                grads[(row * p.columns + c) as usize] += delta[(t * p.delta_stride + p.delta_offset + c) as usize];
+            }
+        }
+    }
+}
+
+/// The fast form on the CPU: tasks own rows, and take their tokens in order.
+pub fn cpu(params: &Params, ids: &[u32], delta: &[f32], grads: &mut [f32]) {
+    let p = params;
+    let columns = p.columns as usize;
+    // Tokens by row: a row's tokens keep their order.
+    let mut tokens: Vec<(usize, usize)> = (p.begin as usize..p.end as usize)
+        .map(|t| (ids[t].wrapping_sub(p.first_row) as usize, t))
+        .filter(|(row, _)| *row < p.slice_rows as usize)
+        .collect();
+    tokens.sort_unstable();
+    grads[..p.slice_rows as usize * columns].par_chunks_mut(columns).enumerate().for_each(|(row, grads)| {
+        let first = tokens.partition_point(|(other, _)| *other < row);
+        for (_, t) in tokens[first..].iter().take_while(|(other, _)| *other == row) {
+            let delta = &delta[t * p.delta_stride as usize + p.delta_offset as usize..][..columns];
+            grads.iter_mut().zip(delta).for_each(|(g, delta)| *g += delta);
+        }
+    });
 }

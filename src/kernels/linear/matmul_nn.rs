@@ -1,7 +1,44 @@
-#![allow(missing_docs, unused)]
-use crate::Result;
-use crate::device::{Buffer, Device};
-use crate::kernels::{Accumulate, Matrix, Segments, Window};
+//! `Y = X W`: `y[t, c] = start + Σ_r x[t, r] w[r, c]`. The input gradient of a linear layer stored `[out, in]`, and the
+//! forward product of one stored `[in, out]`.
+
+use super::{product_variant, tile};
+use crate::device::Device;
+use crate::kernels::dense::{product, view, view_mut};
+use crate::kernels::operands::decoded;
+use crate::kernels::shader::kernel_params;
+use crate::kernels::{Cost, Kernel, Matrix, Real, Window, index, launch};
+use crate::{Element, Result};
+
+/// How the registry lists it.
+pub const KERNEL: Kernel =
+    Kernel { name: "linear/matmul_nn", summary: "Y = X W, the input gradient of a linear layer" };
+
+kernel_params! {
+    /// The shader's parameters.
+    Params = LINEAR_MATMUL_NN {
+        /// Rows of X and Y.
+        tokens: u32,
+        /// Rows of W: columns of X.
+        rows: u32,
+        /// Columns of W: columns of Y.
+        columns: u32,
+        /// Elements from one row of X to the next.
+        x_stride: u32,
+        /// First column of X.
+        x_offset: u32,
+        /// Elements from one row of Y to the next.
+        y_stride: u32,
+        /// First column of Y.
+        y_offset: u32,
+        /// 0: sums start from zero; 1: from the value stored in Y.
+        accumulate: u32,
+    }
+}
+
+/// Computes `y = x w` for `tokens` rows, or adds to `y` where `accumulate` is set.
+///
+/// # Errors
+/// When a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     tokens: usize,
@@ -10,5 +47,54 @@ pub fn run(
     y: Window<'_>,
     accumulate: bool,
 ) -> Result<()> {
-    Ok(())
+    let params = Params {
+        tokens: index(tokens)?,
+        rows: index(w.rows)?,
+        columns: index(w.columns)?,
+        x_stride: index(x.stride)?,
+        x_offset: index(x.offset)?,
+        y_stride: index(y.stride)?,
+        y_offset: index(y.offset)?,
+        accumulate: u32::from(accumulate),
+    };
+    let side = tile(w.rows, w.columns);
+    let workgroups = [w.columns.div_ceil(side) as u32, tokens.div_ceil(side) as u32, 1];
+    let variant = product_variant(w.element, w.rows, w.columns);
+    launch(device, KERNEL.name, &variant, &params, &[x.buffer, w.buffer, y.buffer], workgroups, |buffers| {
+        cpu(&params, w.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+    })
+}
+
+/// What one launch costs.
+pub fn cost(params: &Params, element: Element) -> Cost {
+    let [tokens, rows, columns] = [params.tokens, params.rows, params.columns].map(u64::from);
+    let starts = u64::from(params.accumulate) * tokens * columns;
+    Cost {
+        bytes: 4 * (tokens * rows + tokens * columns + starts) + rows * columns * element.size() as u64,
+        operations: 2 * tokens * rows * columns,
+    }
+}
+
+/// The shader's loop, plainly.
+pub fn reference<R: Real>(params: &Params, x: &[R], w: &[R], y: &mut [R]) {
+    let p = params;
+    for t in 0..p.tokens {
+        for c in 0..p.columns {
+            let place = (t * p.y_stride + p.y_offset + c) as usize;
+            let mut sum = if p.accumulate == 1 { y[place] } else { R::default() };
+            for r in 0..p.rows {
+                sum += x[(t * p.x_stride + p.x_offset + r) as usize] * w[(r * p.columns + c) as usize];
+            }
+            y[place] = sum;
+        }
+    }
+}
+
+/// The fast form on the CPU.
+pub fn cpu(params: &Params, element: Element, x: &[f32], w: &[u8], y: &mut [f32]) {
+    let [tokens, rows, columns] = [params.tokens, params.rows, params.columns].map(|n| n as usize);
+    let weights = decoded(element, w, rows * columns);
+    let x = view(&x[params.x_offset as usize..], tokens, rows, params.x_stride as usize);
+    let y = view_mut(&mut y[params.y_offset as usize..], tokens, columns, params.y_stride as usize);
+    product(y, params.accumulate == 1, x, view(&weights, rows, columns, columns), true);
 }

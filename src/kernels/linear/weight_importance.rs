@@ -1,7 +1,48 @@
-#![allow(missing_docs, unused)]
+//! The importance of a weight matrix: `F = accumulate over units n of G_n`, `G_n[r, c] = Σ_t left[t, r] right[t, c]` over
+//! the unit's tokens. `G_n` is never written to memory: a tile of it is built in registers, accumulated into a tile of F
+//! and forgotten. With [`Accumulate::Square`] this is the Fisher diagonal from per-sample gradients.
+
+use rayon::prelude::*;
+
+use super::tile;
 use crate::Result;
 use crate::device::{Buffer, Device};
-use crate::kernels::{Accumulate, Matrix, Segments, Window};
+use crate::kernels::shader::kernel_params;
+use crate::kernels::simd::{self, MAX_LANES, Vector};
+use crate::kernels::{Accumulate, Cost, Kernel, Real, Segments, Window, index, launch};
+
+/// How the registry lists it.
+pub const KERNEL: Kernel = Kernel {
+    name: "linear/weight_importance",
+    summary: "importance of a weight matrix from per-unit gradients that exist in registers only",
+};
+
+kernel_params! {
+    /// The shader's parameters.
+    Params = LINEAR_WEIGHT_IMPORTANCE {
+        /// Units that have a gradient.
+        units: u32,
+        /// Rows of F: columns of `left`.
+        rows: u32,
+        /// Columns of F: columns of `right`.
+        columns: u32,
+        /// Elements from one row of `left` to the next.
+        left_stride: u32,
+        /// First column of `left`.
+        left_offset: u32,
+        /// Elements from one row of `right` to the next.
+        right_stride: u32,
+        /// First column of `right`.
+        right_offset: u32,
+    }
+}
+
+/// Accumulates the gradients of all `segments` into `importance` `[rows, columns]`, in order, from the stored values on.
+/// For a matrix stored `[out, in]`, `left` is the gradient at the layer's output and `right` its input; for one stored
+/// `[in, out]` it is the other way round.
+///
+/// # Errors
+/// When a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     accumulate: Accumulate,
@@ -12,5 +53,248 @@ pub fn run(
     columns: usize,
     importance: &Buffer,
 ) -> Result<()> {
-    Ok(())
+    let params = Params {
+        units: index(segments.count)?,
+        rows: index(rows)?,
+        columns: index(columns)?,
+        left_stride: index(left.stride)?,
+        left_offset: index(left.offset)?,
+        right_stride: index(right.stride)?,
+        right_offset: index(right.offset)?,
+    };
+    let side = tile(rows, columns);
+    let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
+    let variant = format!("ACCUMULATE={},TILE={side}", accumulate.name());
+    let buffers = [segments.offsets, left.buffer, right.buffer, importance];
+    launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, |buffers| {
+        let (offsets, left, right) = (buffers.read(1), buffers.read(2), buffers.read(3));
+        cpu(&params, accumulate, &offsets, &left, &right, &mut buffers.write(4));
+    })
+}
+
+/// What one launch on `tokens` tokens costs.
+pub fn cost(params: &Params, tokens: usize) -> Cost {
+    let [units, rows, columns, tokens] =
+        [params.units.into(), params.rows.into(), params.columns.into(), tokens as u64];
+    Cost {
+        bytes: 4 * (units + 1 + tokens * (rows + columns) + 2 * rows * columns),
+        operations: 2 * (tokens + units) * rows * columns,
+    }
+}
+
+/// The shader's loop, plainly.
+pub fn reference<R: Real>(
+    params: &Params,
+    accumulate: Accumulate,
+    offsets: &[u32],
+    left: &[R],
+    right: &[R],
+    importance: &mut [R],
+) {
+    let p = params;
+    for r in 0..p.rows {
+        for c in 0..p.columns {
+            let mut f = importance[(r * p.columns + c) as usize];
+            for n in 0..p.units as usize {
+                let mut g = R::default();
+                for t in offsets[n]..offsets[n + 1] {
+                    g += left[(t * p.left_stride + p.left_offset + r) as usize]
+                        * right[(t * p.right_stride + p.right_offset + c) as usize];
+                }
+                f += match accumulate {
+                    Accumulate::Square => g * g,
+                    Accumulate::Magnitude => g.abs(),
+                    Accumulate::Sum => g,
+                };
+            }
+            importance[(r * p.columns + c) as usize] = f;
+        }
+    }
+}
+
+/// Rows of the tile of G that is built in registers: with [`VECTORS`], 12 vectors of G and 12 of F leave room for the
+/// operands in 32 registers; where there are 16, F is what the compiler spills, once for each unit.
+const TILE_ROWS: usize = 6;
+/// Vectors in a row of the tile.
+const VECTORS: usize = 2;
+/// Tiles of rows that one task works on, at most: so many panels of `left` stay in the second cache.
+const BAND_TILES: usize = 8;
+/// Tokens between two visits to F, where the units are not longer: fewer would move F more often, more would push the
+/// panels out of the second cache.
+const VISIT_TOKENS: usize = 1024;
+
+/// The fast form on the CPU. Both operands are packed into panels as wide as a tile, so that the inner loop reads
+/// contiguous memory; tasks own bands of rows of F.
+pub fn cpu(
+    params: &Params,
+    accumulate: Accumulate,
+    offsets: &[u32],
+    left: &[f32],
+    right: &[f32],
+    importance: &mut [f32],
+) {
+    let [rows, columns] = [params.rows, params.columns].map(|n| n as usize);
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let left = Rows { values: left, stride: params.left_stride as usize, offset: params.left_offset as usize };
+    let right = Rows { values: right, stride: params.right_stride as usize, offset: params.right_offset as usize };
+    let width = VECTORS * simd::lanes();
+    let tiles_per_task = rows.div_ceil(TILE_ROWS).div_ceil(4 * rayon::current_num_threads()).clamp(1, BAND_TILES);
+    let band_rows = tiles_per_task * TILE_ROWS;
+    let mut right_panels = Vec::new();
+    for (first, ends) in visits(&offsets[..=params.units as usize]) {
+        let tokens = *ends.last().unwrap_or(&0);
+        right_panels.resize(columns.div_ceil(width) * tokens * width, 0.0);
+        right_panels.par_chunks_mut(tokens * width).enumerate().for_each(|(panel, packed)| {
+            right.pack(first, panel * width..columns.min((panel + 1) * width), width, packed);
+        });
+        importance[..rows * columns].par_chunks_mut(band_rows * columns).enumerate().for_each_init(
+            Vec::new,
+            |left_panels: &mut Vec<f32>, (band, importance)| {
+                let band_start = band * band_rows;
+                let band_end = rows.min(band_start + band_rows);
+                left_panels.resize((band_end - band_start).div_ceil(TILE_ROWS) * tokens * TILE_ROWS, 0.0);
+                for (panel, packed) in left_panels.chunks_mut(tokens * TILE_ROWS).enumerate() {
+                    let start = band_start + panel * TILE_ROWS;
+                    left.pack(first, start..band_end.min(start + TILE_ROWS), TILE_ROWS, packed);
+                }
+                let (left, right) = (&left_panels[..], &right_panels[..]);
+                simd::widest(Band { accumulate, ends: &ends, left, right, columns, importance });
+            },
+        );
+    }
+}
+
+/// Groups the units into visits to F. For each: its first token, and where its units end, counted from there.
+fn visits(offsets: &[u32]) -> Vec<(usize, Vec<usize>)> {
+    let mut visits: Vec<(usize, Vec<usize>)> = Vec::new();
+    for unit in offsets.windows(2) {
+        let [start, end] = [unit[0] as usize, unit[1] as usize];
+        match visits.last_mut() {
+            Some((first, ends)) if end - *first <= VISIT_TOKENS => ends.push(end - *first),
+            _ => visits.push((start, vec![end - start])),
+        }
+    }
+    visits
+}
+
+/// A window into rows of activations.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    stride: usize,
+    offset: usize,
+}
+
+impl Rows<'_> {
+    /// Fills `packed`, one row of `width` numbers for each token from `first` on, with these columns and zeros.
+    fn pack(&self, first: usize, columns: std::ops::Range<usize>, width: usize, packed: &mut [f32]) {
+        for (t, packed) in packed.chunks_exact_mut(width).enumerate() {
+            let row = &self.values[(first + t) * self.stride + self.offset..][columns.clone()];
+            let (filled, rest) = packed.split_at_mut(row.len());
+            filled.copy_from_slice(row);
+            rest.fill(0.0);
+        }
+    }
+}
+
+/// A band of rows of F in one visit.
+struct Band<'a> {
+    accumulate: Accumulate,
+    /// Where the units end.
+    ends: &'a [usize],
+    /// Panels `[tokens, TILE_ROWS]`.
+    left: &'a [f32],
+    /// Panels `[tokens, VECTORS * LANES]`.
+    right: &'a [f32],
+    columns: usize,
+    importance: &'a mut [f32],
+}
+
+impl simd::Work for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        match self.accumulate {
+            Accumulate::Square => self.each_tile(|f: V, g: V| g.mul_add(g, f)),
+            Accumulate::Magnitude => self.each_tile(|f: V, g: V| f.add(g.abs())),
+            Accumulate::Sum => self.each_tile(|f: V, g: V| f.add(g)),
+        }
+    }
+}
+
+impl Band<'_> {
+    #[inline(always)]
+    fn each_tile<V: Vector>(self, accumulate: impl Fn(V, V) -> V) {
+        let width = VECTORS * V::LANES;
+        let tokens = *self.ends.last().unwrap_or(&0);
+        for (i, right) in self.right.chunks_exact(tokens * width).enumerate() {
+            let first_column = i * width;
+            let used = width.min(self.columns - first_column);
+            let band = self.importance.chunks_mut(TILE_ROWS * self.columns);
+            for (importance, left) in band.zip(self.left.chunks_exact(tokens * TILE_ROWS)) {
+                // A tile at an edge is completed with zeros, whose sums are not stored.
+                let mut padded = [[0.0; VECTORS * MAX_LANES]; TILE_ROWS];
+                let mut f = [[V::splat(0.0); VECTORS]; TILE_ROWS];
+                for ((f, row), padded) in f.iter_mut().zip(importance.chunks_exact(self.columns)).zip(&mut padded) {
+                    let mut row = &row[first_column..first_column + used];
+                    if used < width {
+                        padded[..used].copy_from_slice(row);
+                        row = &padded[..width];
+                    }
+                    for (j, f) in f.iter_mut().enumerate() {
+                        *f = V::load(&row[j * V::LANES..]);
+                    }
+                }
+                let f = tile_over_units(f, self.ends, left.as_chunks().0, right, &accumulate);
+                for ((f, row), padded) in f.iter().zip(importance.chunks_exact_mut(self.columns)).zip(&mut padded) {
+                    let row = &mut row[first_column..first_column + used];
+                    if used < width {
+                        for (j, f) in f.iter().enumerate() {
+                            f.store(&mut padded[j * V::LANES..]);
+                        }
+                        row.copy_from_slice(&padded[..used]);
+                    } else {
+                        for (j, f) in f.iter().enumerate() {
+                            f.store(&mut row[j * V::LANES..]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile of F after all units: the kernel's inner loops.
+#[inline(always)]
+fn tile_over_units<V: Vector>(
+    mut f: [[V; VECTORS]; TILE_ROWS],
+    ends: &[usize],
+    left: &[[f32; TILE_ROWS]],
+    right: &[f32],
+    accumulate: &impl Fn(V, V) -> V,
+) -> [[V; VECTORS]; TILE_ROWS] {
+    let width = VECTORS * V::LANES;
+    let mut start = 0;
+    for &end in ends {
+        let mut g = [[V::splat(0.0); VECTORS]; TILE_ROWS];
+        for (left, right) in left[start..end].iter().zip(right[start * width..end * width].chunks_exact(width)) {
+            let right: [V; VECTORS] = std::array::from_fn(|j| V::load(&right[j * V::LANES..]));
+            for i in 0..TILE_ROWS {
+                let left = V::splat(left[i]);
+                for j in 0..VECTORS {
+                    g[i][j] = left.mul_add(right[j], g[i][j]);
+                }
+            }
+        }
+        for i in 0..TILE_ROWS {
+            for j in 0..VECTORS {
+                f[i][j] = accumulate(f[i][j], g[i][j]);
+            }
+        }
+        start = end;
+    }
+    f
 }

@@ -1,0 +1,94 @@
+//! `Y = X W` on every device: all element types, both tiles, windows, accumulation, and splits that must not change bits.
+
+use efface::Element;
+use efface::kernels::linear::matmul_nn::{Params, reference, run};
+use efface::kernels::{Matrix, Window};
+use kernels_tests::{Random, assert_close, devices, wide};
+
+use crate::stored;
+
+#[test]
+fn matches_float64() {
+    let mut random = Random::new("linear/matmul_nn");
+    for element in Element::ALL {
+        for (rows, columns) in [(random.size(1, 63), random.size(1, 90)), (random.size(64, 150), random.size(64, 150))]
+        {
+            for accumulate in [false, true] {
+                let tokens = random.size(1, 130);
+                let p = Params {
+                    tokens: tokens as u32,
+                    rows: rows as u32,
+                    columns: columns as u32,
+                    x_stride: (rows + 5) as u32,
+                    x_offset: 3,
+                    y_stride: (columns + 7) as u32,
+                    y_offset: 2,
+                    accumulate: u32::from(accumulate),
+                };
+                let x = random.values(tokens * (rows + 5));
+                let y = random.values(tokens * (columns + 7));
+                let (bytes, w) = stored(&mut random, element, rows * columns);
+                let want = formula(&p, &wide(&x), &wide(&w), &wide(&y));
+                for device in devices() {
+                    let [bx, by] = [&x, &y].map(|v| device.upload_new(v).unwrap());
+                    let bw = device.upload_new(&bytes).unwrap();
+                    let matrix = Matrix { buffer: &bw, element, rows, columns };
+                    run(
+                        device,
+                        tokens,
+                        Window::at(&bx, rows + 5, 3),
+                        matrix,
+                        Window::at(&by, columns + 7, 2),
+                        accumulate,
+                    )
+                    .unwrap();
+                    let got = device.read::<f32>(&by, y.len()).unwrap();
+                    assert_close(&format!("{} {p:?} {element:?}", device.name()), &got, &want, 1e-6);
+                }
+                let mut plain = y.clone();
+                reference(&p, &x, &w, &mut plain);
+                assert_close("reference", &plain, &want, 1e-6);
+            }
+        }
+    }
+}
+
+/// The formula, written apart from the kernel: every number of Y, those outside of the window unchanged.
+fn formula(p: &Params, x: &[f64], w: &[f64], y: &[f64]) -> Vec<f64> {
+    let mut y = y.to_vec();
+    let columns = p.columns as usize;
+    for (y_row, x_row) in y.chunks_mut(p.y_stride as usize).zip(x.chunks(p.x_stride as usize)) {
+        let y_row = &mut y_row[p.y_offset as usize..][..columns];
+        if p.accumulate == 0 {
+            y_row.fill(0.0);
+        }
+        for (x, w_row) in x_row[p.x_offset as usize..].iter().zip(w.chunks(columns)) {
+            y_row.iter_mut().zip(w_row).for_each(|(y, w)| *y += x * w);
+        }
+    }
+    y
+}
+
+/// On a GPU, slices of W's rows, one after the other, continue the sums from the stored values: the same bits as one
+/// launch. Slices of its columns do not touch each other at all.
+#[test]
+fn slices_of_w_keep_the_bits() {
+    let mut random = Random::new("linear/matmul_nn slices");
+    let (tokens, rows, columns) = (random.size(1, 70), random.size(130, 200), random.size(64, 100));
+    let x = random.values(tokens * rows);
+    let (bytes, _) = stored(&mut random, Element::Bf16, rows * columns);
+    let cut = 66;
+    for device in devices().iter().filter(|d| !d.is_cpu()) {
+        let bx = device.upload_new(&x).unwrap();
+        let product = |slices: &[(usize, usize)]| {
+            let by = device.allocate((tokens * columns * 4) as u64).unwrap();
+            for &(from, to) in slices {
+                let bw = device.upload_new(&bytes[from * columns * 2..to * columns * 2]).unwrap();
+                let matrix = Matrix { buffer: &bw, element: Element::Bf16, rows: to - from, columns };
+                run(device, tokens, Window::at(&bx, rows, from), matrix, Window::all(&by, columns), from > 0).unwrap();
+            }
+            device.read::<f32>(&by, tokens * columns).unwrap()
+        };
+        assert_eq!(product(&[(0, cut), (cut, rows)]), product(&[(0, rows)]), "{}", device.name());
+    }
+}

@@ -1,0 +1,62 @@
+//! `G = leftᵀ right` over one unit's tokens on every device: both tiles, windows, units within a batch.
+
+use efface::kernels::Window;
+use efface::kernels::linear::weight_grads::{Params, reference, run};
+use kernels_tests::{Random, assert_close, devices};
+
+use crate::{dense, gradient};
+
+#[test]
+fn matches_float64() {
+    let mut random = Random::new("linear/weight_grads");
+    for (rows, columns) in [(random.size(1, 63), random.size(1, 150)), (random.size(64, 150), random.size(64, 150))] {
+        for length in [1, 16, random.size(2, 70)] {
+            let begin = random.size(0, 20);
+            let tokens = begin + length + random.size(0, 9);
+            let (left_stride, right_stride) = (rows + 3, columns + 8);
+            let p = Params {
+                begin: begin as u32,
+                end: (begin + length) as u32,
+                rows: rows as u32,
+                columns: columns as u32,
+                left_stride: left_stride as u32,
+                left_offset: 2,
+                right_stride: right_stride as u32,
+                right_offset: 5,
+            };
+            let left = random.values(tokens * left_stride);
+            let right = random.values(tokens * right_stride);
+            let old = random.values(rows * columns);
+            let want = gradient(
+                begin,
+                begin + length,
+                &dense(&left, left_stride, 2, rows),
+                &dense(&right, right_stride, 5, columns),
+            );
+            for device in devices() {
+                let [bl, br, bg] = [&left, &right, &old].map(|v| device.upload_new(v).unwrap());
+                let (wl, wr) = (Window::at(&bl, left_stride, 2), Window::at(&br, right_stride, 5));
+                run(device, begin..begin + length, wl, wr, rows, columns, &bg).unwrap();
+                let got = device.read::<f32>(&bg, rows * columns).unwrap();
+                assert_close(&format!("{} {p:?}", device.name()), &got, &want, 1e-6);
+            }
+            let mut plain = old.clone();
+            reference(&p, &left, &right, &mut plain);
+            assert_close("reference", &plain, &want, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn a_unit_without_tokens_has_a_gradient_of_zero() {
+    let mut random = Random::new("linear/weight_grads empty");
+    let (rows, columns) = (random.size(1, 80), random.size(1, 80));
+    let (left, right) = (random.values(rows), random.values(columns));
+    for device in devices() {
+        let [bl, br] = [&left, &right].map(|v| device.upload_new(v).unwrap());
+        let bg = device.upload_new(&random.values(rows * columns)).unwrap();
+        run(device, 1..1, Window::all(&bl, rows), Window::all(&br, columns), rows, columns, &bg).unwrap();
+        let got = device.read::<f32>(&bg, rows * columns).unwrap();
+        assert!(got.iter().all(|g| *g == 0.0), "{}", device.name());
+    }
+}

@@ -1,0 +1,154 @@
+//! Importance from per-unit gradients on every device: all accumulations, both tiles, windows, units of all lengths, and
+//! splits that must not change bits.
+
+use efface::device::Device;
+use efface::kernels::linear::weight_importance::{Params, reference, run};
+use efface::kernels::{Accumulate, Segments, Window};
+use kernels_tests::{Random, assert_close, devices};
+
+use crate::{dense, gradient};
+
+/// One batch: ragged units of a window each into two activations, and the importance before it.
+struct Batch {
+    rows: usize,
+    columns: usize,
+    offsets: Vec<u32>,
+    left: Vec<f32>,
+    right: Vec<f32>,
+    importance: Vec<f32>,
+}
+
+const LEFT_OFFSET: usize = 1;
+const RIGHT_OFFSET: usize = 4;
+
+impl Batch {
+    fn new(random: &mut Random, rows: usize, columns: usize, offsets: Vec<u32>) -> Self {
+        let tokens = *offsets.last().unwrap() as usize;
+        Batch {
+            rows,
+            columns,
+            left: random.values(tokens * (rows + 3)),
+            right: random.values(tokens * (columns + 6)),
+            importance: random.values(rows * columns),
+            offsets,
+        }
+    }
+
+    fn strides(&self) -> (usize, usize) {
+        (self.rows + 3, self.columns + 6)
+    }
+
+    fn params(&self) -> Params {
+        Params {
+            units: self.offsets.len() as u32 - 1,
+            rows: self.rows as u32,
+            columns: self.columns as u32,
+            left_stride: self.strides().0 as u32,
+            left_offset: LEFT_OFFSET as u32,
+            right_stride: self.strides().1 as u32,
+            right_offset: RIGHT_OFFSET as u32,
+        }
+    }
+
+    /// The units `from .. to` on a device, from `start` on.
+    fn on(&self, device: &Device, accumulate: Accumulate, from: usize, to: usize, start: &[f32]) -> Vec<f32> {
+        let [bl, br] = [&self.left, &self.right].map(|v| device.upload_new(v).unwrap());
+        let bf = device.upload_new(start).unwrap();
+        let bo = device.upload_new(&self.offsets[from..=to]).unwrap();
+        let segments = Segments { offsets: &bo, count: to - from };
+        let left = Window::at(&bl, self.strides().0, LEFT_OFFSET);
+        let right = Window::at(&br, self.strides().1, RIGHT_OFFSET);
+        run(device, accumulate, segments, left, right, self.rows, self.columns, &bf).unwrap();
+        device.read(&bf, self.rows * self.columns).unwrap()
+    }
+
+    /// The formula in float64.
+    fn formula(&self, accumulate: Accumulate) -> Vec<f64> {
+        let left = dense(&self.left, self.strides().0, LEFT_OFFSET, self.rows);
+        let right = dense(&self.right, self.strides().1, RIGHT_OFFSET, self.columns);
+        let mut f: Vec<f64> = self.importance.iter().map(|f| f64::from(*f)).collect();
+        for unit in self.offsets.windows(2) {
+            let g = gradient(unit[0] as usize, unit[1] as usize, &left, &right);
+            for (f, g) in f.iter_mut().zip(g) {
+                *f += match accumulate {
+                    Accumulate::Square => g.powi(2),
+                    Accumulate::Magnitude => g.max(-g),
+                    Accumulate::Sum => g,
+                };
+            }
+        }
+        f
+    }
+
+    fn check(&self, accumulate: Accumulate) {
+        let want = self.formula(accumulate);
+        for device in devices() {
+            let got = self.on(device, accumulate, 0, self.offsets.len() - 1, &self.importance);
+            assert_close(&format!("{} {accumulate:?} {:?}", device.name(), self.params()), &got, &want, 1e-6);
+        }
+        let mut plain = self.importance.clone();
+        reference(&self.params(), accumulate, &self.offsets, &self.left, &self.right, &mut plain);
+        assert_close("reference", &plain, &want, 1e-6);
+    }
+}
+
+#[test]
+fn matches_float64() {
+    let mut random = Random::new("linear/weight_importance");
+    for accumulate in Accumulate::ALL {
+        for (rows, columns) in [
+            (1, 1),
+            (random.size(1, 63), random.size(1, 150)),
+            (random.size(64, 150), random.size(1, 63)),
+            (random.size(64, 140), random.size(64, 140)),
+        ] {
+            let tokens = random.size(1, 120);
+            let units = random.size(1, tokens.min(9));
+            let offsets = random.offsets(units, tokens);
+            Batch::new(&mut random, rows, columns, offsets).check(accumulate);
+        }
+    }
+}
+
+/// Units of one token, units longer than what the CPU packs at a time, and a batch that starts amid the rows.
+#[test]
+fn units_of_any_length_match_float64() {
+    let mut random = Random::new("linear/weight_importance lengths");
+    let long = random.size(1030, 1200) as u32;
+    for offsets in [(0..=40).collect(), vec![0, 3, 1000, 1030, 1030 + long, 1031 + long], vec![7, 8, 30, 55]] {
+        let (rows, columns) = (random.size(5, 20), random.size(15, 40));
+        for accumulate in Accumulate::ALL {
+            Batch::new(&mut random, rows, columns, offsets.clone()).check(accumulate);
+        }
+    }
+}
+
+/// Neither a split of the units over launches nor one of the rows changes a bit, on any device.
+#[test]
+fn splits_keep_the_bits() {
+    let mut random = Random::new("linear/weight_importance splits");
+    let (rows, columns) = (random.size(130, 150), random.size(64, 90));
+    let tokens = random.size(30, 90);
+    let offsets = random.offsets(7, tokens);
+    let cut = random.size(1, 6);
+    let batch = Batch::new(&mut random, rows, columns, offsets);
+    for device in devices() {
+        for accumulate in Accumulate::ALL {
+            let whole = batch.on(device, accumulate, 0, 7, &batch.importance);
+            let first = batch.on(device, accumulate, 0, cut, &batch.importance);
+            assert_eq!(batch.on(device, accumulate, cut, 7, &first), whole, "{} units", device.name());
+
+            let cut_row = 65;
+            let part = Batch {
+                rows: rows - cut_row,
+                columns,
+                offsets: batch.offsets.clone(),
+                left: batch.left.chunks(rows + 3).flat_map(|row| &row[cut_row..]).copied().collect(),
+                right: batch.right.clone(),
+                importance: batch.importance[cut_row * columns..].to_vec(),
+            };
+            let rest = part.on(device, accumulate, 0, 7, &part.importance);
+            assert_eq!(rest, whole[cut_row * columns..], "{} rows", device.name());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Drawn labels on every device: their frequencies, and that a draw depends on its own place alone.
+
+use efface::kernels::loss::initial_best;
+use efface::kernels::loss::sample_labels::{Params, reference, run};
+use kernels_tests::{Random, devices};
+
+#[test]
+fn frequencies_are_those_of_the_softmax() {
+    let mut random = Random::new("loss/sample_labels");
+    let (tokens, vocabulary, seed) = (20_000, 7, random.bits());
+    let row: Vec<f32> = random.values(vocabulary).iter().map(|v| 1.5 * v).collect();
+    let logits = row.repeat(tokens);
+    let keys: Vec<u32> = (0..tokens as u32).flat_map(|t| [t / 100, t % 100]).collect();
+    let sum: f64 = row.iter().map(|l| f64::from(*l).exp()).sum();
+    let mut plain = None;
+    for device in devices() {
+        let [bk, best] = [&keys, &initial_best(tokens)].map(|v| device.upload_new(v).unwrap());
+        let bl = device.upload_new(&logits).unwrap();
+        run(device, tokens, vocabulary, 0, seed, &bk, &bl, &best).unwrap();
+        let drawn: Vec<u32> = device.read::<u32>(&best, 2 * tokens).unwrap().chunks(2).map(|b| b[1]).collect();
+        // Chi-square with six degrees of freedom: above 35 once in 200,000 runs.
+        let statistic: f64 = (0..vocabulary)
+            .map(|v| {
+                let expected = tokens as f64 * f64::from(row[v]).exp() / sum;
+                let seen = drawn.iter().filter(|d| **d == v as u32).count() as f64;
+                (seen - expected).powi(2) / expected
+            })
+            .sum();
+        assert!(statistic < 35.0, "{}: chi-square {statistic}", device.name());
+        // The logarithm's last bit may differ between devices, and with it a draw between two all but equal scores.
+        let others: &Vec<u32> = plain.get_or_insert_with(|| drawn.clone());
+        let differing = others.iter().zip(&drawn).filter(|(a, b)| a != b).count();
+        assert!(differing < tokens / 1000, "{differing} draws differ on {}", device.name());
+    }
+    let (mut scores, mut columns) = (vec![-1e30f64; tokens], vec![u32::MAX; tokens]);
+    let (seed_low, seed_high) = (seed as u32, (seed >> 32) as u32);
+    let params = Params { tokens: tokens as u32, width: vocabulary as u32, first_column: 0, seed_low, seed_high };
+    reference(&params, &keys, &kernels_tests::wide(&logits), &mut scores, &mut columns);
+    let differing = columns.iter().zip(plain.unwrap()).filter(|(a, b)| **a != *b).count();
+    assert!(differing < tokens / 1000);
+}
+
+#[test]
+fn a_draw_depends_on_its_own_place_alone() {
+    let mut random = Random::new("loss/sample_labels places");
+    let (tokens, vocabulary, seed) = (random.size(3, 9), 1300, random.bits());
+    let logits = random.values(tokens * vocabulary);
+    let keys: Vec<u32> = (0..2 * tokens).map(|_| random.size(0, 1000) as u32).collect();
+    for device in devices() {
+        let draw = |tokens: std::ops::Range<usize>, columns: &[std::ops::Range<usize>]| -> Vec<u32> {
+            let count = tokens.len();
+            let bk = device.upload_new(&keys[2 * tokens.start..2 * tokens.end]).unwrap();
+            let best = device.upload_new(&initial_best(count)).unwrap();
+            for columns in columns {
+                let rows = &logits[tokens.start * vocabulary..tokens.end * vocabulary];
+                let part = device.upload_new(&crate::slice(rows, vocabulary, columns.clone())).unwrap();
+                run(device, count, columns.len(), columns.start, seed, &bk, &part, &best).unwrap();
+            }
+            device.read::<u32>(&best, 2 * count).unwrap()
+        };
+        let all = draw(0..tokens, &crate::slices(vocabulary, 9));
+        assert_eq!(all, draw(0..tokens, &crate::slices(vocabulary, 1)), "sliced on {}", device.name());
+        let last = draw(tokens - 1..tokens, &crate::slices(vocabulary, 2));
+        assert_eq!(all[2 * tokens - 2..], last, "alone on {}", device.name());
+    }
+}

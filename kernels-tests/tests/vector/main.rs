@@ -1,0 +1,3 @@
+//! Tests of the vector kernels.
+mod grads;
+mod importance;

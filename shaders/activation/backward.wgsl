@@ -1,0 +1,24 @@
+// dx = dy · act'(x), element by element.
+
+#permute ACTIVATION gelu gelu_tanh silu relu
+#import activation
+#import flat_index
+
+struct Params {
+    count: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+
+const WG_SIZE = 256u;
+
+@compute @workgroup_size(WG_SIZE)
+fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = flat_index(global, groups, WG_SIZE);
+    if i < params.count {
+        dx[i] = dy[i] * slope(x[i]);
+    }
+}
