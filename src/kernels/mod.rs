@@ -14,6 +14,7 @@ pub mod loss;
 pub mod norm;
 mod operands;
 mod real;
+pub mod reduce;
 pub(crate) mod shader;
 mod simd;
 pub mod vector;
@@ -53,6 +54,7 @@ pub fn registry() -> impl Iterator<Item = &'static Kernel> {
         linear::KERNELS,
         loss::KERNELS,
         norm::KERNELS,
+        reduce::KERNELS,
         vector::KERNELS,
     ]
     .into_iter()

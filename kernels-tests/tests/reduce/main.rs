@@ -1,0 +1,2 @@
+//! Tests of the reductions.
+mod square_sum;
