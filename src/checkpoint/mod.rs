@@ -51,6 +51,7 @@ pub use patch_writer::PatchWriter;
 pub use read::Checkpoint;
 /// The element types that a safetensors header can name; printed, it is that name.
 pub use safetensors::Dtype;
+pub(crate) use temporary::create_beside;
 pub use tensor_file::{Mapped, TensorFile};
 pub use tensor_writer::TensorFileWriter;
 pub use write::{Edit, StagedCheckpoint, check_output, stage_edited, write_edited};

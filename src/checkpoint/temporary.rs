@@ -40,7 +40,7 @@ pub(super) fn refuse_existing(target: &Path) -> Result<()> {
 }
 
 /// Creates something new beside `target` under a name that no one else uses; `create` must fail on one that exists.
-pub(super) fn create_beside<T>(target: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
+pub(crate) fn create_beside<T>(target: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
     let (parent, name) = split(target)?;
     remove_abandoned(&parent, name);
     for number in 0u32.. {

@@ -12,4 +12,4 @@ pub use loader::{CheckpointWeights, Loader};
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
 };
-pub use plan::{Demand, Plan};
+pub use plan::{Demand, Limits, Plan};

@@ -155,14 +155,12 @@ impl Pass {
     /// # Errors
     /// [`Error::Budget`] with the smallest budget that would do.
     pub fn plan(&self, demand: &Demand) -> Result<Plan> {
-        let limits = Limits {
-            device: self.device.budget().limit().min(usable(&self.device)),
-            reserved: self.source.device_bytes(),
-            host: self.options.host_memory.unwrap_or_else(|| machine_memory() / 2),
-            binding: self.device.binding_limit(),
-            in_place: self.device.is_cpu(),
-        };
-        Plan::new(&self.model, &self.elements, demand, &limits)
+        Plan::new(&self.model, &self.elements, demand, &self.limits())
+    }
+
+    /// The memory that a plan may count on.
+    pub fn limits(&self) -> Limits {
+        Limits { reserved: self.source.device_bytes(), ..Limits::of(&self.device, self.options.host_memory) }
     }
 
     /// What a pass over `units` asks for.
@@ -221,8 +219,10 @@ impl Pass {
         let plan = self.plan(&demand)?;
         let loader = Loader::new(self.model.clone(), self.source.clone(), &self.device, plan.weights_resident);
         let rotary = self.rotary(units)?;
-        let first_group = resume.as_ref().map_or(0, |point| point.group);
+        // A group whose first stage was visited is complete.
+        let first_group = resume.as_ref().map_or(0, |point| point.group + usize::from(point.stage == 0));
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
+        resume = resume.filter(|point| point.stage > 0);
         for (number, chunks) in plan.groups.iter().enumerate().skip(first_group) {
             let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
             let mut group = Group {
@@ -286,18 +286,6 @@ fn chunk(units: &[Unit]) -> Chunk {
         chunk.push_unit(&samples);
     }
     chunk
-}
-
-/// What an unlimited budget means for a plan: half of the machine's memory on the CPU; on a GPU 4 GiB, since wgpu does not
-/// tell how much there is.
-fn usable(device: &Device) -> u64 {
-    if device.budget().limit() != u64::MAX {
-        u64::MAX
-    } else if device.is_cpu() {
-        machine_memory() / 2
-    } else {
-        4 << 30
-    }
 }
 
 /// Bytes of memory that the machine has; 8 GiB where it does not say.

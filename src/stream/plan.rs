@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::activations::Place;
+use crate::device::Device;
 use crate::kernels::loss::BLOCK;
 use crate::model::batch::Chunk;
 use crate::model::parameters::Role;
@@ -43,6 +44,31 @@ pub struct Limits {
     pub binding: u64,
     /// Whether weights are used in place, as on the CPU, and take no device memory.
     pub in_place: bool,
+}
+
+impl Limits {
+    /// What `device` and the machine have. `host_memory`: bytes for waiting activations; none: half of what is free.
+    pub fn of(device: &Device, host_memory: Option<u64>) -> Self {
+        Limits {
+            device: device.budget().limit().min(usable(device)),
+            reserved: 0,
+            host: host_memory.unwrap_or_else(|| super::machine_memory() / 2),
+            binding: device.binding_limit(),
+            in_place: device.is_cpu(),
+        }
+    }
+}
+
+/// What an unlimited budget means for a plan: half of the machine's memory on the CPU; on a GPU 4 GiB, since wgpu does not
+/// tell how much there is.
+fn usable(device: &Device) -> u64 {
+    if device.budget().limit() != u64::MAX {
+        u64::MAX
+    } else if device.is_cpu() {
+        super::machine_memory() / 2
+    } else {
+        4 << 30
+    }
 }
 
 /// What is on the device when.

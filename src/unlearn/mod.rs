@@ -1,5 +1,10 @@
 //! Measure, choose, change: importance of parameters for sets of samples, the rules that select by it, and the updates.
 
 pub mod estimator;
+pub mod grads;
 pub mod importance;
+pub mod names;
+pub mod norms;
+pub mod resume;
 pub mod store;
+mod workspace;

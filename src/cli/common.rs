@@ -1,0 +1,60 @@
+//! The flags of every command: device, memory, seed, and how much is said where.
+
+use efface::device::{Choice, Device, open};
+use efface::{Result, report::escape};
+
+use super::size;
+
+/// Flags of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Every command")]
+pub struct Common {
+    /// What computes: auto (a hardware GPU if there is one, else the CPU), cpu, gpu (hardware, else a software driver),
+    /// gpu:N (see `efface devices`).
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Choice,
+    /// Device memory budget, e.g. 4GiB or 512MiB. Larger models are streamed through it.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory: Option<u64>,
+    /// Host memory for activations that wait, e.g. 16GiB [default: half of what is free].
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub host_memory: Option<u64>,
+    /// Print one JSON object on stdout; everything else goes to stderr.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of everything that is drawn at random.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Say nothing on stderr but errors.
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more on stderr: the plan, the device, what took how long.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+impl Common {
+    /// Opens the device that was chosen, with the budget that was given.
+    ///
+    /// # Errors
+    /// When there is no such device, or it cannot be opened.
+    pub fn open_device(&self) -> Result<Device> {
+        let device = open(self.device, self.memory)?;
+        self.detail(&format!("device: {}", device.name()));
+        Ok(device)
+    }
+
+    /// Says something on stderr that a person wants to know.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{}", escape::terminal(text));
+        }
+    }
+
+    /// Says something on stderr that only a curious person wants to know.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            eprintln!("{}", escape::terminal(text));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `efface fisher`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use efface::checkpoint::AtomicFile;
+use efface::data::Dataset;
+use efface::device::Device;
+use efface::report::format;
+use efface::stream::{PassReport, Unit};
+use efface::unlearn::importance::{Kind, write_importance};
+use efface::unlearn::resume::{ResumableRun, Start};
+use efface::unlearn::store::DirectoryStore;
+use efface::{Error, Result};
+use serde_json::json;
+
+use super::common::Common;
+use super::input::{Input, Reading, tokens};
+use super::measure::Measure;
+use super::output;
+use super::progress::Progress;
+
+/// Measure what every parameter means to a set of samples: the Fisher diagonal and its relatives.
+///
+/// The result is a safetensors file, F32, under the checkpoint's tensor names. An interrupted run leaves OUT.partial beside
+/// the output; the same call goes on from there.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  efface fisher --model models/SmolLM2-135M --data facts.jsonl --out F.safetensors\n  \
+    efface fisher --model models/Llama-3.1-8B --memory 4GiB --data facts.jsonl --out F.safetensors\n  \
+    efface fisher --model m --data d.jsonl --kind fisher,abs --out F.safetensors   (F.fisher.safetensors, F.abs...)\n  \
+    efface fisher --model m --data d.jsonl --estimator batch:8 --out F.safetensors"
+)]
+pub struct Args {
+    /// The checkpoint: a directory with config.json and *.safetensors.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Records in JSON Lines, one or more files.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    /// Where the importance goes; must not exist. With several kinds, each kind's name is put before the extension.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What to measure, separated by commas: fisher, abs, mean, variance.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "fisher")]
+    kind: Vec<Kind>,
+    #[command(flatten)]
+    measure: Measure,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, or the work failed.
+pub fn run(args: &Args) -> Result<()> {
+    let outputs = outputs(args)?;
+    let device = args.common.open_device()?;
+    let (input, dataset) = Input::open(&args.model)?.dataset(&args.data, &args.reading)?;
+    let units = args.measure.estimator.units(&tokens(&dataset), args.measure.loss.loss(), args.measure.weight());
+    let metadata = metadata(args, &input, &dataset);
+    let key = key(args, &metadata, &device);
+
+    // Whatever is wrong with the weights or the budget is found before anything is written.
+    input.pass(&device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let partial = partial(&args.out);
+    let run = ResumableRun::begin(&partial, &key)?;
+    let done = measure(args, &device, &input, &units, &run, &outputs, &metadata);
+    match done {
+        Ok((report, seconds)) => {
+            run.discard()?;
+            tell(args, &dataset, &device, &report, &outputs, seconds)
+        }
+        Err(error) => {
+            if error.is_input() {
+                // Going on would not help, so nothing stays behind.
+                let _ = run.discard();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn measure(
+    args: &Args,
+    device: &Device,
+    input: &Input,
+    units: &[Unit],
+    run: &ResumableRun<'_>,
+    outputs: &[(Kind, PathBuf)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<(PassReport, f64)> {
+    let common = &args.common;
+    let saved = run.memory();
+    if let (Some((memory, _)), None) = (saved, common.memory) {
+        device.set_memory(memory);
+    }
+    let host_memory = saved.map(|(_, host)| host).filter(|_| common.host_memory.is_none());
+    let pass = input.pass(device, common, host_memory, args.measure.labels.labels(common.seed))?;
+    let sums = Kind::sums_of(&args.kind);
+    let progress = Progress::new(common, "measuring");
+    let mut say = |start: &Start| match start {
+        Start::Fresh => {}
+        Start::Resumed { group, groups, stage, stages } => common.note(&format!(
+            "going on from an interrupted run: group {} of {groups}, stage {stage} of {stages}",
+            group + 1
+        )),
+        Start::Over { reason } => common.note(&format!("starting over, the interrupted run is of no use: {reason}")),
+    };
+    let (store, report): (DirectoryStore, PassReport) =
+        run.accumulate(&pass, units, &sums, &mut say, &|done, total| progress.tick(done, total))?;
+    let seconds = progress.seconds();
+    drop(progress);
+    for (kind, path) in outputs {
+        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;
+    }
+    Ok((report, seconds))
+}
+
+/// The kinds asked for, each once, and their files; refused before any work if one exists.
+fn outputs(args: &Args) -> Result<Vec<(Kind, PathBuf)>> {
+    let mut kinds = args.kind.clone();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let single = kinds.len() == 1;
+    let path = |kind: Kind| if single { args.out.clone() } else { with_kind(&args.out, kind) };
+    let outputs: Vec<(Kind, PathBuf)> = kinds.into_iter().map(|kind| (kind, path(kind))).collect();
+    outputs.iter().try_for_each(|(_, path)| AtomicFile::check(path))?;
+    Ok(outputs)
+}
+
+/// `F.safetensors` becomes `F.fisher.safetensors`.
+fn with_kind(out: &Path, kind: Kind) -> PathBuf {
+    match out.extension() {
+        Some(extension) => {
+            let mut full = std::ffi::OsString::from(kind.name());
+            full.push(".");
+            full.push(extension);
+            out.with_extension(full)
+        }
+        None => out.with_extension(kind.name()),
+    }
+}
+
+fn partial(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+/// What every importance file says of itself.
+fn metadata(args: &Args, input: &Input, dataset: &Dataset) -> BTreeMap<String, String> {
+    let mut metadata: BTreeMap<String, String> =
+        args.measure.names().into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    metadata.insert("samples".into(), dataset.samples.len().to_string());
+    metadata.insert("tokens".into(), dataset.tokens().to_string());
+    metadata.insert("targets".into(), dataset.targets().to_string());
+    metadata.insert("model_sha256".into(), input.checkpoint.sha256().into());
+    metadata.insert("data_sha256".into(), dataset.sha256.clone());
+    metadata.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    if matches!(args.measure.labels, super::measure::LabelsName::Model) {
+        metadata.insert("seed".into(), args.common.seed.to_string());
+    }
+    metadata
+}
+
+/// What an interrupted run's sums depend on.
+fn key(args: &Args, metadata: &BTreeMap<String, String>, device: &Device) -> String {
+    let sums: Vec<&str> = Kind::sums_of(&args.kind).into_iter().map(|sum| sum.name()).collect();
+    let device = if device.is_cpu() { "cpu".into() } else { device.name() };
+    json!({ "settings": metadata, "sums": sums, "device": device }).to_string()
+}
+
+fn tell(
+    args: &Args,
+    dataset: &Dataset,
+    device: &Device,
+    report: &PassReport,
+    outputs: &[(Kind, PathBuf)],
+    seconds: f64,
+) -> Result<()> {
+    let loss = report.losses.iter().map(|loss| loss.mean()).sum::<f64>() / report.losses.len() as f64;
+    if args.common.json {
+        let outputs: Vec<_> = outputs.iter().map(|(kind, path)| json!({ "kind": kind.name(), "path": path })).collect();
+        return output::print_json(&json!({
+            "command": "fisher", "out": outputs, "samples": dataset.samples.len(), "tokens": dataset.tokens(),
+            "targets": dataset.targets(), "mean_loss": loss, "data_sha256": dataset.sha256, "seconds": seconds,
+            "device": { "name": device.name(), "peak_memory": device.budget().peak() }, "plan": report.plan,
+        }));
+    }
+    for (kind, path) in outputs {
+        output::print(&format!("{}: {}\n", path.display(), kind.name()))?;
+    }
+    args.common.note(&format!(
+        "{} ({}), mean loss {}, in {} on {}, at most {} of device memory",
+        format::counted(dataset.samples.len() as u64, "sample"),
+        format::counted(dataset.tokens() as u64, "token"),
+        format::fixed(loss, 3),
+        format::seconds(seconds),
+        device.name(),
+        format::bytes(device.budget().peak()),
+    ));
+    if !loss.is_finite() {
+        return Err(Error::Failed(format!("the mean loss is {loss}: the model computes nothing with these weights")));
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! Importance in a run that may be interrupted: after every visit of a stage, what was accumulated so far and the delta at
+//! the stage's input lie in a directory, from which the same call goes on.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `state.json` | the keys of the run, the memory it planned with, and the last complete visit |
+//! | `point.G.S` | for the visit of stage S in group G: deltas, rows of the tied head's gradient, losses |
+//! | `P.KIND.A.B.N` | sums of the rows A to B of parameter P after N visits ([`DirectoryStore`]) |
+//! | `lock` | held by the process that works here |
+//!
+//! A file is written under another name and renamed. `state.json` changes last, and a visit's sums leave those before it
+//! in place, so that a process killed at any moment leaves a state from which the interrupted visit is done again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::importance::ImportanceSink;
+use super::store::DirectoryStore;
+use crate::kernels::Accumulate;
+use crate::stream::{Journal, Limits, Pass, PassReport, Plan, Progress, ResumePoint, SampleLoss, Unit};
+use crate::{Error, Result};
+
+const STATE: &str = "state.json";
+const LOCK: &str = "lock";
+const FORMAT: &str = "efface-partial";
+const VERSION: u32 = 1;
+
+/// How a run began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// There was nothing to go on from.
+    Fresh,
+    /// After the visit of a stage in a group, of so many of each.
+    Resumed {
+        /// The group, counted from 0.
+        group: usize,
+        /// All groups.
+        groups: usize,
+        /// The stage, counted from 0, which backward visits last.
+        stage: usize,
+        /// All stages.
+        stages: usize,
+    },
+    /// What was there could not be used, and was removed.
+    Over {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A run that leaves its partial result in a directory.
+#[derive(Debug)]
+pub struct ResumableRun<'a> {
+    directory: PathBuf,
+    key: &'a str,
+    _lock: File,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    format: String,
+    version: u32,
+    /// What the result depends on: model, data, settings.
+    key: String,
+    /// How the pass is cut into visits: sums are kept by visit.
+    plan: String,
+    /// Memory in bytes that was planned with, so that the same plan can be made again.
+    device_memory: u64,
+    host_memory: u64,
+    point: Option<Point>,
+}
+
+/// The last complete visit; the numbers are in its own file, these are their counts.
+#[derive(Debug, Serialize, Deserialize)]
+struct Point {
+    group: usize,
+    stage: usize,
+    deltas: Vec<usize>,
+    head_rows: Vec<usize>,
+    losses: Vec<usize>,
+}
+
+impl<'a> ResumableRun<'a> {
+    /// Takes `directory` for this run. `key` names everything that the result depends on.
+    ///
+    /// # Errors
+    /// When the directory holds something else, another process works in it, or it cannot be made.
+    pub fn begin(directory: &Path, key: &'a str) -> Result<Self> {
+        let failed = |e| Error::writing(directory, e);
+        match fs::create_dir(directory) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_ours(directory)?,
+            result => result.map_err(failed)?,
+        }
+        let lock = File::create(directory.join(LOCK)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(Error::argument(format!("{}: another run is at work here", directory.display())));
+            }
+            // Where a file system knows no locks, keeping two runs apart is left to the caller.
+            Err(fs::TryLockError::Error(_)) => {}
+        }
+        Ok(ResumableRun { directory: directory.to_path_buf(), key, _lock: lock })
+    }
+
+    /// The device and host memory, in bytes, with which an interrupted run of this key was planned. The same plan, and so
+    /// going on, needs the same memory.
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        let state = read_state(&self.directory).ok()?;
+        (state.key == self.key).then_some((state.device_memory, state.host_memory))
+    }
+
+    /// Accumulates over `units`, from where an interrupted run stopped. `on_start` hears where that is.
+    ///
+    /// # Errors
+    /// As [`Pass::gradients`], or when the directory cannot be read or written.
+    pub fn accumulate(
+        &self,
+        pass: &Pass,
+        units: &[Unit],
+        sums: &[Accumulate],
+        on_start: &mut dyn FnMut(&Start),
+        progress: Progress<'_>,
+    ) -> Result<(DirectoryStore, PassReport)> {
+        let mut store = DirectoryStore::new(&self.directory, &pass.model)?;
+        let mut sink = ImportanceSink::new(&pass.model, sums.to_vec(), &mut store);
+        let plan = pass.plan(&pass.demand(units, Some(&sink)))?;
+        let Limits { device, host, .. } = pass.limits();
+        let state = State {
+            format: FORMAT.into(),
+            version: VERSION,
+            key: self.key.into(),
+            plan: fingerprint(&plan),
+            device_memory: device,
+            host_memory: host,
+            point: None,
+        };
+        let (start, point) = match self.point(&state, &plan, pass.model.stages.len()) {
+            Ok(Some((start, point))) => (start, Some(point)),
+            Ok(None) => (Start::Fresh, None),
+            Err(reason) => (Start::Over { reason }, None),
+        };
+        on_start(&start);
+        let mut diary = Diary { directory: &self.directory, state };
+        if point.is_none() {
+            self.clear()?;
+            diary.write_state()?;
+        }
+        let report = pass.resumable_gradients(units, &mut sink, &mut diary, point, progress)?;
+        Ok((store, report))
+    }
+
+    /// Removes the directory: its result has been written elsewhere, or is not wanted.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard(self) -> Result<()> {
+        self.clear()?;
+        let failed = |e| Error::writing(&self.directory, e);
+        fs::remove_file(self.directory.join(LOCK)).map_err(failed)?;
+        fs::remove_dir(&self.directory).map_err(failed)
+    }
+
+    /// The visit to go on after, if there is one that fits; otherwise why what is there does not.
+    fn point(
+        &self,
+        state: &State,
+        plan: &Plan,
+        stages: usize,
+    ) -> std::result::Result<Option<(Start, ResumePoint)>, String> {
+        if !self.directory.join(STATE).exists() {
+            return Ok(None);
+        }
+        let found = read_state(&self.directory)?;
+        if found.key != state.key {
+            return Err("it was made of another model, other data or with other settings".into());
+        }
+        let Some(saved) = found.point else { return Ok(None) };
+        if found.plan != state.plan {
+            return Err("with the memory given now the work is cut differently".into());
+        }
+        let chunks = plan.groups.get(saved.group).map(ExactSizeIterator::len);
+        let fits = |lengths: &[usize]| saved.stage == 0 || Some(lengths.len()) == chunks;
+        if chunks.is_none() || saved.stage >= stages || !fits(&saved.deltas) || !fits(&saved.head_rows) {
+            return Err("its state is damaged".into());
+        }
+        let point = read_point(&self.directory, &saved)?;
+        let groups = plan.groups.len();
+        Ok(Some((Start::Resumed { group: saved.group, groups, stage: saved.stage, stages }, point)))
+    }
+
+    /// Removes every file of a run but the lock; the state first, without which the others mean nothing.
+    fn clear(&self) -> Result<()> {
+        let failed = |e| Error::writing(&self.directory, e);
+        match fs::remove_file(self.directory.join(STATE)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if is_ours(&name.to_string_lossy()) && name != LOCK {
+                fs::remove_file(self.directory.join(&name)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes down every complete visit.
+struct Diary<'a> {
+    directory: &'a Path,
+    state: State,
+}
+
+impl Diary<'_> {
+    fn write_state(&self) -> Result<()> {
+        let text = serde_json::to_string(&self.state).map_err(|e| Error::Failed(e.to_string()))?;
+        replace(&self.directory.join(STATE), text.as_bytes())
+    }
+}
+
+impl Journal for Diary<'_> {
+    fn visited(&mut self, point: &mut dyn FnMut() -> Result<ResumePoint>) -> Result<()> {
+        let mut point = point()?;
+        if point.stage == 0 {
+            // The next group starts afresh.
+            point.deltas.clear();
+            point.head_rows.clear();
+        }
+        let losses: Vec<&[f32]> = point.losses.iter().map(|loss| &loss.tokens[..]).collect();
+        let parts = || point.deltas.iter().chain(&point.head_rows).map(|v| &v[..]).chain(losses.iter().copied());
+        let mut bytes = Vec::with_capacity(4 * parts().map(<[f32]>::len).sum::<usize>());
+        parts().for_each(|part| bytes.extend_from_slice(bytemuck::cast_slice(part)));
+        replace(&self.directory.join(point_name(point.group, point.stage)), &bytes)?;
+        let lengths = |all: &[Vec<f32>]| all.iter().map(Vec::len).collect();
+        let before = self.state.point.replace(Point {
+            group: point.group,
+            stage: point.stage,
+            deltas: lengths(&point.deltas),
+            head_rows: lengths(&point.head_rows),
+            losses: losses.iter().map(|loss| loss.len()).collect(),
+        });
+        self.write_state()?;
+        if let Some(before) = before {
+            // One that stays for whatever reason does no harm: the state no longer names it.
+            let _ = fs::remove_file(self.directory.join(point_name(before.group, before.stage)));
+        }
+        Ok(())
+    }
+}
+
+fn point_name(group: usize, stage: usize) -> String {
+    format!("point.{group}.{stage}")
+}
+
+/// Whether a run gives a file this name.
+fn is_ours(name: &str) -> bool {
+    let name = name.strip_suffix(".new").unwrap_or(name);
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts[..] {
+        ["point", group, stage] => number(group) && number(stage),
+        // While it is being written, a sum's file has `new` in place of its last number.
+        [parameter, kind, first, end] | [parameter, kind, first, end, _] => {
+            [parameter, first, end].into_iter().all(number) && Accumulate::ALL.iter().any(|a| a.name() == kind)
+        }
+        _ => name == STATE || name == LOCK,
+    }
+}
+
+/// Refuses a directory with files that no run of ours has made.
+fn check_ours(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(|e| Error::reading(directory, e))? {
+        let name = entry.map_err(|e| Error::reading(directory, e))?.file_name();
+        if !is_ours(&name.to_string_lossy()) {
+            let problem = "is no part of an interrupted run, for which this directory is needed; move it elsewhere";
+            return Err(Error::file(directory, name.to_string_lossy(), problem));
+        }
+    }
+    Ok(())
+}
+
+fn read_state(directory: &Path) -> std::result::Result<State, String> {
+    let text = fs::read(directory.join(STATE)).map_err(|e| e.to_string())?;
+    let state: State = serde_json::from_slice(&text).map_err(|_| "its state is damaged")?;
+    if state.format != FORMAT || state.version != VERSION {
+        return Err("it was made by another version of efface".into());
+    }
+    Ok(state)
+}
+
+fn read_point(directory: &Path, saved: &Point) -> std::result::Result<ResumePoint, String> {
+    let bytes = fs::read(directory.join(point_name(saved.group, saved.stage))).map_err(|e| e.to_string())?;
+    let lengths = || saved.deltas.iter().chain(&saved.head_rows).chain(&saved.losses);
+    let total = lengths().try_fold(0usize, |sum, n| sum.checked_add(*n)).and_then(|n| n.checked_mul(4));
+    if total != Some(bytes.len()) {
+        return Err("its state is damaged".into());
+    }
+    let mut rest = &bytes[..];
+    let mut take = |counts: &[usize]| -> Vec<Vec<f32>> {
+        let mut one = |count: &usize| {
+            let (first, later) = rest.split_at(count * 4);
+            rest = later;
+            bytemuck::pod_collect_to_vec(first)
+        };
+        counts.iter().map(&mut one).collect()
+    };
+    let (deltas, head_rows) = (take(&saved.deltas), take(&saved.head_rows));
+    let losses = take(&saved.losses).into_iter().map(|tokens| SampleLoss { tokens }).collect();
+    Ok(ResumePoint { group: saved.group, stage: saved.stage, deltas, head_rows, losses })
+}
+
+/// How a plan cuts the work: what the meaning of the stored files hangs on.
+fn fingerprint(plan: &Plan) -> String {
+    let cut = serde_json::json!([plan.chunks, plan.groups, plan.table_rows]);
+    let hash = Sha256::digest(cut.to_string().as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file that appears whole or not at all. Not flushed to disk: a killed process loses nothing that it wrote, and
+/// after a power cut the run starts over or says which file is damaged.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    fs::write(&temporary, bytes).map_err(|e| Error::writing(path, e))?;
+    fs::rename(&temporary, path).map_err(|e| Error::writing(path, e))
+}
