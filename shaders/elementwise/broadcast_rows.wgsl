@@ -1,12 +1,12 @@
-// A bias, before a product is added to it: y[t, i] = row[i].
+// y[t, i] = row[i]: a bias in every token's row, for a product to be added to.
 
 #import flat_index
 
 struct Params {
-    count: u32,
+    tokens: u32,
     width: u32,
-    stride: u32,
-    offset: u32,
+    y_stride: u32,
+    y_offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,8 +17,9 @@ const WG_SIZE = 256u;
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = flat_index(global, groups, WG_SIZE);
-    if i < params.count {
-        y[i / params.width * params.stride + params.offset + i % params.width] = row[i % params.width];
+    let k = flat_index(global, groups, WG_SIZE);
+    if k < params.tokens * params.width {
+        let i = k % params.width;
+        y[k / params.width * params.y_stride + params.y_offset + i] = row[i];
     }
 }

@@ -1,10 +1,13 @@
-// The head's part of a tied table's gradient in the rows of each unit's own tokens: for an entry (row v, unit n),
-// Σ delta[t, v] activation[t] over the unit's tokens. One workgroup per entry whose row lies in this slice of the head.
+// The head's gradient in the rows of each unit's own tokens: for entry (row v, unit) of a batch,
+// head_rows[entry, c] = Σ of delta[t, v] activation[t, c] over the unit's tokens t. Entries outside of the slice stay.
+
+#import flat_index
 
 struct Params {
+    entries: u32,
+    columns: u32,
     first_row: u32,
     slice_rows: u32,
-    columns: u32,
     delta_stride: u32,
     delta_offset: u32,
     activation_stride: u32,
@@ -12,26 +15,32 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Row, first token and end of the unit, for each entry.
-@group(0) @binding(1) var<storage, read> entries: array<u32>;
-@group(0) @binding(2) var<storage, read> delta: array<f32>;
-@group(0) @binding(3) var<storage, read> activation: array<f32>;
-@group(0) @binding(4) var<storage, read_write> head_rows: array<f32>;
+@group(0) @binding(1) var<storage, read> entry_row: array<u32>;
+@group(0) @binding(2) var<storage, read> entry_segment_start: array<u32>;
+@group(0) @binding(3) var<storage, read> entry_segment_end: array<u32>;
+@group(0) @binding(4) var<storage, read> delta: array<f32>;
+@group(0) @binding(5) var<storage, read> activation: array<f32>;
+@group(0) @binding(6) var<storage, read_write> head_rows: array<f32>;
 
-const WG_SIZE = 128u;
+const WG_SIZE = 256u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = entries[group.x * 3u] - params.first_row;
+fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let k = flat_index(global, groups, WG_SIZE);
+    if k >= params.entries * params.columns {
+        return;
+    }
+    let entry = k / params.columns;
+    let c = k % params.columns;
+    // A row below the slice wraps around to a number beyond it.
+    let row = entry_row[entry] - params.first_row;
     if row >= params.slice_rows {
         return;
     }
-    for (var column = local; column < params.columns; column += WG_SIZE) {
-        var sum = 0.0;
-        for (var t = entries[group.x * 3u + 1u]; t < entries[group.x * 3u + 2u]; t++) {
-            let factor = delta[t * params.delta_stride + params.delta_offset + row];
-            sum = fma(factor, activation[t * params.activation_stride + params.activation_offset + column], sum);
-        }
-        head_rows[group.x * params.columns + column] = sum;
+    var sum = 0.0;
+    for (var t = entry_segment_start[entry]; t < entry_segment_end[entry]; t++) {
+        let d = delta[t * params.delta_stride + params.delta_offset + row];
+        sum = fma(d, activation[t * params.activation_stride + params.activation_offset + c], sum);
     }
+    head_rows[k] = sum;
 }

@@ -1,45 +1,50 @@
-// Importance of a table: a unit's gradient in row v is the sum of delta over the unit's tokens with the id v. One workgroup
-// per distinct row; its units are accumulated in order, starting from the stored value.
+// The importance of an embedding: for each row that occurs in the batch, accumulate its units' gradients in order.
+// A unit's gradient in a row is E[c] = Σ of delta[t, c] over the unit's tokens t that are this row.
 
 #permute ACCUMULATE square magnitude sum
+#import accumulate
+#import flat_index
 
 struct Params {
+    // Distinct rows in the batch.
+    distinct: u32,
+    columns: u32,
     first_row: u32,
     slice_rows: u32,
-    columns: u32,
-    stride: u32,
-    offset: u32,
+    delta_stride: u32,
+    delta_offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// The distinct rows, and where each one's entries (a row and a unit) begin.
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
 @group(0) @binding(2) var<storage, read> row_entries: array<u32>;
-// Where each entry's tokens begin, and the tokens.
 @group(0) @binding(3) var<storage, read> entry_tokens: array<u32>;
 @group(0) @binding(4) var<storage, read> tokens: array<u32>;
 @group(0) @binding(5) var<storage, read> delta: array<f32>;
 @group(0) @binding(6) var<storage, read_write> importance: array<f32>;
 
-#import accumulate
-
-const WG_SIZE = 128u;
+const WG_SIZE = 256u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = rows[group.x] - params.first_row;
+fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let k = flat_index(global, groups, WG_SIZE);
+    if k >= params.distinct * params.columns {
+        return;
+    }
+    let i = k / params.columns;
+    let c = k % params.columns;
+    // A row below the slice wraps around to a number beyond it.
+    let row = rows[i] - params.first_row;
     if row >= params.slice_rows {
         return;
     }
-    for (var column = local; column < params.columns; column += WG_SIZE) {
-        var value = importance[row * params.columns + column];
-        for (var entry = row_entries[group.x]; entry < row_entries[group.x + 1u]; entry++) {
-            var gradient = 0.0;
-            for (var i = entry_tokens[entry]; i < entry_tokens[entry + 1u]; i++) {
-                gradient += delta[tokens[i] * params.stride + params.offset + column];
-            }
-            value = accumulate(value, gradient);
+    var f = importance[row * params.columns + c];
+    for (var entry = row_entries[i]; entry < row_entries[i + 1u]; entry++) {
+        var e = 0.0;
+        for (var j = entry_tokens[entry]; j < entry_tokens[entry + 1u]; j++) {
+            e += delta[tokens[j] * params.delta_stride + params.delta_offset + c];
         }
-        importance[row * params.columns + column] = value;
+        f = accumulate(f, e);
     }
+    importance[row * params.columns + c] = f;
 }

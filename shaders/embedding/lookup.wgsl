@@ -1,4 +1,4 @@
-// y[t] = table[id_t], or y[t] += table[id_t], for tokens whose row lies in this slice of the table.
+// y[t, c] = start + table[ids[t] - first_row, c] for the tokens whose row lies in this slice of the table.
 
 #permute ELEMENT f32 f16 bf16
 #import element
@@ -6,12 +6,13 @@
 
 struct Params {
     tokens: u32,
+    // The slice: rows first_row .. first_row + slice_rows of the whole table.
     first_row: u32,
-    rows: u32,
+    slice_rows: u32,
     columns: u32,
-    stride: u32,
-    offset: u32,
-    // 1: the row is added.
+    y_stride: u32,
+    y_offset: u32,
+    // 0: the row replaces what is stored in y; 1: it is added to it.
     accumulate: u32,
 }
 
@@ -24,23 +25,23 @@ const WG_SIZE = 256u;
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let n = flat_index(global, groups, WG_SIZE);
-    if n >= params.tokens * params.columns {
+    let k = flat_index(global, groups, WG_SIZE);
+    if k >= params.tokens * params.columns {
         return;
     }
-    let token = n / params.columns;
-    let column = n % params.columns;
-    // Below the slice the difference wraps around to a large number.
-    let row = ids[token] - params.first_row;
-    if row >= params.rows {
+    let t = k / params.columns;
+    let c = k % params.columns;
+    // An id below the slice wraps around to a number beyond it.
+    let row = ids[t] - params.first_row;
+    if row >= params.slice_rows {
         return;
     }
-    let index = row * params.columns + column;
-    let value = unpack_element(table[element_word(index)], element_half(index));
-    let place = token * params.stride + params.offset + column;
+    let index = row * params.columns + c;
+    let element = unpack_element(table[element_word(index)], element_half(index));
+    let place = t * params.y_stride + params.y_offset + c;
     if params.accumulate == 1u {
-        y[place] += value;
+        y[place] += element;
     } else {
-        y[place] = value;
+        y[place] = element;
     }
 }

@@ -1,9 +1,12 @@
-// Importance of a vector parameter: a unit's gradient is the sum of its rows of terms; units are accumulated in order,
-// starting from the stored value. One workgroup per COLUMNS elements.
+// The importance of a bias or gain: f[i] = accumulate over units n of G_n[i] = Σ of terms[row, i] over the unit's rows.
+// One workgroup owns its columns for all units and takes the units in order, starting from the stored value.
 
 #permute ACCUMULATE square magnitude sum
+#import accumulate
+#import column_sums
 
 struct Params {
+    // Units: the tokens offsets[n] .. offsets[n + 1] are one.
     units: u32,
     rows_per_token: u32,
     width: u32,
@@ -12,27 +15,24 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> units: array<u32>;
+@group(0) @binding(1) var<storage, read> offsets: array<u32>;
 @group(0) @binding(2) var<storage, read> terms: array<f32>;
 @group(0) @binding(3) var<storage, read_write> importance: array<f32>;
-
-#import accumulate
-#import column_sums
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first_column = group.x * COLUMNS;
-    let column = first_column + local;
-    var value = 0.0;
-    if local < COLUMNS && column < params.width {
-        value = importance[column];
+    let column = first_column + local % COLUMNS;
+    var f = 0.0;
+    if column < params.width {
+        f = importance[column];
     }
-    for (var unit = 0u; unit < params.units; unit++) {
-        let begin = units[unit] * params.rows_per_token;
-        let end = units[unit + 1u] * params.rows_per_token;
-        value = accumulate(value, column_sum(begin, end, first_column, local));
+    for (var n = 0u; n < params.units; n++) {
+        let begin = offsets[n] * params.rows_per_token;
+        let end = offsets[n + 1u] * params.rows_per_token;
+        f = accumulate(f, column_sum(begin, end, first_column, local));
     }
     if local < COLUMNS && column < params.width {
-        importance[column] = value;
+        importance[column] = f;
     }
 }

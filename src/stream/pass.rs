@@ -160,8 +160,7 @@ impl Pass {
 
     /// The memory that a plan may count on.
     pub fn limits(&self) -> Limits {
-        let reserved = self.source.device_bytes();
-        Limits { reserved, ..Limits::of(&self.device, self.options.host_memory) }
+        Limits { reserved: self.source.device_bytes(), ..Limits::of(&self.device, self.options.host_memory) }
     }
 
     /// What a pass over `units` asks for.

@@ -51,8 +51,8 @@ impl Limits {
     pub fn of(device: &Device, host_memory: Option<u64>) -> Self {
         Limits {
             device: device.budget().limit().min(usable(device)),
-            host: host_memory.unwrap_or_else(|| super::machine_memory() / 2),
             reserved: 0,
+            host: host_memory.unwrap_or_else(|| super::machine_memory() / 2),
             binding: device.binding_limit(),
             in_place: device.is_cpu(),
         }

@@ -1,49 +1,73 @@
-//! Importance of a vector parameter on every device.
+//! The importance of vector parameters on every device: all accumulations, windows, several rows for each token, and
+//! splits that must not change bits.
 
+use efface::device::Device;
 use efface::kernels::vector::importance::{Params, reference, run};
 use efface::kernels::{Accumulate, Segments, Window};
-use kernels_tests::{Random, assert_close, devices, wide};
+use kernels_tests::{Random, assert_close, devices};
+
+fn on(
+    device: &Device,
+    accumulate: Accumulate,
+    offsets: &[u32],
+    p: &Params,
+    terms: &[f32],
+    importance: &[f32],
+) -> Vec<f32> {
+    let (bo, bt) = (device.upload_new(offsets).unwrap(), device.upload_new(terms).unwrap());
+    let bf = device.upload_new(importance).unwrap();
+    let segments = Segments { offsets: &bo, count: offsets.len() - 1 };
+    let window = Window::at(&bt, p.terms_stride as usize, p.terms_offset as usize);
+    run(device, accumulate, segments, p.rows_per_token as usize, window, p.width as usize, &bf).unwrap();
+    device.read(&bf, importance.len()).unwrap()
+}
+
+/// The formula in float64, written apart from the kernel.
+fn formula(accumulate: Accumulate, offsets: &[u32], p: &Params, terms: &[f32], importance: &[f32]) -> Vec<f64> {
+    let [stride, offset, per_token] = [p.terms_stride, p.terms_offset, p.rows_per_token].map(|n| n as usize);
+    let rows: Vec<&[f32]> = terms.chunks(stride).collect();
+    let element = |(i, f): (usize, &f32)| {
+        let gradient = |unit: &[u32]| -> f64 {
+            let rows = &rows[unit[0] as usize * per_token..unit[1] as usize * per_token];
+            rows.iter().map(|row| f64::from(row[offset + i])).sum()
+        };
+        let parts = offsets.windows(2).map(|unit| match accumulate {
+            Accumulate::Square => gradient(unit).powi(2),
+            Accumulate::Magnitude => gradient(unit).abs(),
+            Accumulate::Sum => gradient(unit),
+        });
+        f64::from(*f) + parts.sum::<f64>()
+    };
+    importance.iter().enumerate().map(element).collect()
+}
 
 #[test]
-fn matches_float64() {
+fn matches_float64_and_splits_keep_the_bits() {
     let mut random = Random::new("vector/importance");
     for accumulate in Accumulate::ALL {
-        for rows_per_token in [1, 3] {
-            let (tokens, width) = (random.size(9, 60), random.size(1, 300));
-            let count = random.size(1, 9);
-            let units = random.offsets(count, tokens);
-            let (offset, stride) = (1, width + 4);
-            let (terms, start) = (random.values(tokens * rows_per_token * stride), random.values(width));
-            let mut want = wide(&start);
-            for (i, want) in want.iter_mut().enumerate() {
-                for unit in units.windows(2) {
-                    let rows = unit[0] as usize * rows_per_token..unit[1] as usize * rows_per_token;
-                    let gradient: f64 = rows.map(|row| f64::from(terms[row * stride + offset + i])).sum();
-                    *want += match accumulate {
-                        Accumulate::Square => gradient.powi(2),
-                        Accumulate::Magnitude => gradient.abs(),
-                        Accumulate::Sum => gradient,
-                    };
-                }
-            }
-            for device in devices() {
-                let (bu, bt) = (device.upload_new(&units).unwrap(), device.upload_new(&terms).unwrap());
-                let bi = device.upload_new(&start).unwrap();
-                let segments = Segments { offsets: &bu, count };
-                run(device, accumulate, segments, rows_per_token, Window::at(&bt, stride, offset), width, &bi).unwrap();
-                let got = device.read::<f32>(&bi, width).unwrap();
-                assert_close(&format!("{accumulate:?} on {}", device.name()), &got, &want, 2e-6);
-            }
-            let params = Params {
-                units: count as u32,
-                rows_per_token: rows_per_token as u32,
+        for per_token in [1, random.size(2, 4)] {
+            let (tokens, width) = (random.size(8, 150), random.size(1, 200));
+            let offsets = random.offsets(7, tokens);
+            let p = Params {
+                units: 7,
+                rows_per_token: per_token as u32,
                 width: width as u32,
-                terms_stride: stride as u32,
-                terms_offset: offset as u32,
+                terms_stride: width as u32 + 3,
+                terms_offset: 2,
             };
-            let mut plain = start.clone();
-            reference(&params, accumulate, &units, &terms, &mut plain);
-            assert_close("reference", &plain, &want, 2e-6);
+            let terms = random.values(tokens * per_token * (width + 3));
+            let importance = random.values(width);
+            let want = formula(accumulate, &offsets, &p, &terms, &importance);
+            let cut = random.size(1, 6);
+            for device in devices() {
+                let got = on(device, accumulate, &offsets, &p, &terms, &importance);
+                assert_close(&format!("{} {accumulate:?} {p:?}", device.name()), &got, &want, 1e-6);
+                let first = on(device, accumulate, &offsets[..=cut], &p, &terms, &importance);
+                assert_eq!(on(device, accumulate, &offsets[cut..], &p, &terms, &first), got, "{}", device.name());
+            }
+            let mut plain = importance.clone();
+            reference(&p, accumulate, &offsets, &terms, &mut plain);
+            assert_close("reference", &plain, &want, 1e-6);
         }
     }
 }

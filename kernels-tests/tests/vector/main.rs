@@ -1,3 +1,3 @@
-//! Tests of the vector kernels.
+//! Tests of the kernels of vector parameters.
 mod grads;
 mod importance;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::rows_of_slice;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
@@ -86,17 +87,14 @@ pub fn reference<R: Real>(params: &Params, ids: &[u32], delta: &[R], grads: &mut
 /// The fast form on the CPU: tasks own rows, and take their tokens in order.
 pub fn cpu(params: &Params, ids: &[u32], delta: &[f32], grads: &mut [f32]) {
     let p = params;
-    let columns = p.columns as usize;
-    // Tokens by row: a row's tokens keep their order.
-    let mut tokens: Vec<(usize, usize)> = (p.begin as usize..p.end as usize)
-        .map(|t| (ids[t].wrapping_sub(p.first_row) as usize, t))
-        .filter(|(row, _)| *row < p.slice_rows as usize)
-        .collect();
-    tokens.sort_unstable();
-    grads[..p.slice_rows as usize * columns].par_chunks_mut(columns).enumerate().for_each(|(row, grads)| {
-        let first = tokens.partition_point(|(other, _)| *other < row);
-        for (_, t) in tokens[first..].iter().take_while(|(other, _)| *other == row) {
-            let delta = &delta[t * p.delta_stride as usize + p.delta_offset as usize..][..columns];
+    let mut places: Vec<(u32, usize)> = (p.begin as usize..p.end as usize).map(|t| (ids[t], t)).collect();
+    places.sort_unstable();
+    let rows: Vec<&[(u32, usize)]> = places.chunk_by(|a, b| a.0 == b.0).collect();
+    let ids: Vec<u32> = rows.iter().map(|row| row[0].0).collect();
+    let touched = rows_of_slice(&ids, p.first_row, p.slice_rows, p.columns as usize, grads);
+    touched.into_par_iter().with_min_len(4).for_each(|(i, grads)| {
+        for (_, t) in rows[i] {
+            let delta = &delta[t * p.delta_stride as usize + p.delta_offset as usize..];
             grads.iter_mut().zip(delta).for_each(|(g, delta)| *g += delta);
         }
     });

@@ -1,5 +1,5 @@
-//! The head's part of a tied table's gradient in the rows of each unit's own tokens: `Σ_t delta[t, v] activation[t]` over the
-//! unit's tokens, for every entry (row v, unit n). Only these rows are needed to make the cross term of (H + E)² exact.
+//! The head's gradient in the rows of each unit's own tokens, kept for the embedding that is tied to it: for entry (row v,
+//! unit), `head_rows[entry, c] = Σ delta[t, v] activation[t, c]` over the unit's tokens.
 
 use rayon::prelude::*;
 
@@ -7,39 +7,42 @@ use super::RowIndex;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, Window, index as number, launch};
+use crate::kernels::{Cost, Kernel, Real, Window, flat_grid, index, launch, simd};
 
 /// How the registry lists it.
 pub const KERNEL: Kernel =
-    Kernel { name: "embedding/head_rows", summary: "a tied head's gradient in the rows of the unit's own tokens" };
+    Kernel { name: "embedding/head_rows", summary: "the head's gradient in the rows of each unit's own tokens" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = EMBEDDING_HEAD_ROWS {
-        /// The slice's first row.
-        first_row: u32,
-        /// Rows of the slice: columns of delta.
-        slice_rows: u32,
-        /// Columns of the table.
+        /// Entries of the index.
+        entries: u32,
+        /// Columns of the head.
         columns: u32,
-        /// Elements from one row of delta to the next.
+        /// The head's row that the slice begins with.
+        first_row: u32,
+        /// Rows of the slice.
+        slice_rows: u32,
+        /// Elements from one row of `delta` to the next.
         delta_stride: u32,
-        /// First column of delta.
+        /// First column of `delta`.
         delta_offset: u32,
-        /// Elements from one row of the activation to the next.
+        /// Elements from one row of `activation` to the next.
         activation_stride: u32,
-        /// First column of the activation.
+        /// First column of `activation`.
         activation_offset: u32,
     }
 }
 
-/// Writes `head_rows` `[entries, columns]` where an entry's row lies in the slice; the others stay as they are.
+/// Fills the rows of `head_rows` `[entries, columns]` whose entries lie in the slice; the others stay as they are. `delta`
+/// `[tokens, slice_rows]` is the gradient at this slice's logits, `activation` `[tokens, columns]` the head's input.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
-    index: &RowIndex,
+    row_index: &RowIndex,
     first_row: usize,
     slice_rows: usize,
     delta: Window<'_>,
@@ -47,63 +50,95 @@ pub fn run(
     columns: usize,
     head_rows: &Buffer,
 ) -> Result<()> {
+    let count = index(row_index.entries().saturating_mul(columns))? as usize;
     let params = Params {
-        first_row: number(first_row)?,
-        slice_rows: number(slice_rows)?,
-        columns: number(columns)?,
-        delta_stride: number(delta.stride)?,
-        delta_offset: number(delta.offset)?,
-        activation_stride: number(activation.stride)?,
-        activation_offset: number(activation.offset)?,
+        entries: index(row_index.entries())?,
+        columns: index(columns)?,
+        first_row: index(first_row)?,
+        slice_rows: index(slice_rows)?,
+        delta_stride: index(delta.stride)?,
+        delta_offset: index(delta.offset)?,
+        activation_stride: index(activation.stride)?,
+        activation_offset: index(activation.offset)?,
     };
-    let count = index.entries();
-    let buffers = [&index.entries, delta.buffer, activation.buffer, head_rows];
-    launch(device, KERNEL.name, "", &params, &buffers, [number(count)?, 1, 1], |buffers| {
-        let entries = buffers.read(1);
-        cpu(&params, &entries[..3 * count], &buffers.read(2), &buffers.read(3), &mut buffers.write(4));
+    let RowIndex { entry_row, entry_segment_start, entry_segment_end, .. } = row_index;
+    let buffers = [entry_row, entry_segment_start, entry_segment_end, delta.buffer, activation.buffer, head_rows];
+    launch(device, KERNEL.name, "", &params, &buffers, flat_grid(count, 256), |buffers| {
+        let [rows, starts, ends] = [1, 2, 3].map(|binding| buffers.read(binding));
+        let (delta, activation) = (buffers.read(4), buffers.read(5));
+        cpu(&params, &rows, &starts, &ends, &delta, &activation, &mut buffers.write(6));
     })
 }
 
-/// What one launch costs for entries whose units have `tokens` tokens altogether.
-pub fn cost(params: &Params, entries: usize, tokens: usize) -> Cost {
-    let columns = u64::from(params.columns);
-    Cost { bytes: 4 * columns * (entries + tokens) as u64, operations: 2 * columns * tokens as u64 }
+/// What one launch costs, for units of `tokens` tokens on average and entries that all lie in the slice.
+pub fn cost(params: &Params, tokens: usize) -> Cost {
+    let [entries, columns, tokens] = [params.entries.into(), params.columns.into(), tokens as u64];
+    Cost { bytes: 4 * entries * (tokens * (columns + 1) + columns), operations: 2 * entries * tokens * columns }
 }
 
 /// The shader's loop, plainly.
-pub fn reference<R: Real>(params: &Params, entries: &[u32], delta: &[R], activation: &[R], head_rows: &mut [R]) {
-    let columns = params.columns as usize;
-    for (entry, words) in entries.chunks_exact(3).enumerate() {
-        let row = words[0].wrapping_sub(params.first_row);
-        if row >= params.slice_rows {
+pub fn reference<R: Real>(
+    params: &Params,
+    entry_row: &[u32],
+    entry_segment_start: &[u32],
+    entry_segment_end: &[u32],
+    delta: &[R],
+    activation: &[R],
+    head_rows: &mut [R],
+) {
+    let p = params;
+    for entry in 0..p.entries as usize {
+        let row = entry_row[entry].wrapping_sub(p.first_row);
+        if row >= p.slice_rows {
             continue;
         }
-        for column in 0..columns {
+        for c in 0..p.columns {
             let mut sum = R::default();
-            for t in words[1]..words[2] {
-                let factor = delta[(t * params.delta_stride + params.delta_offset + row) as usize];
-                sum += factor * activation[(t * params.activation_stride + params.activation_offset) as usize + column];
+            for t in entry_segment_start[entry]..entry_segment_end[entry] {
+                sum += delta[(t * p.delta_stride + p.delta_offset + row) as usize]
+                    * activation[(t * p.activation_stride + p.activation_offset + c) as usize];
             }
-            head_rows[entry * columns + column] = sum;
+            head_rows[entry * p.columns as usize + c as usize] = sum;
         }
     }
 }
 
-/// The fast form on the CPU: entries in parallel.
-pub fn cpu(params: &Params, entries: &[u32], delta: &[f32], activation: &[f32], head_rows: &mut [f32]) {
-    let columns = params.columns as usize;
-    head_rows.par_chunks_mut(columns).zip(entries.par_chunks_exact(3)).with_min_len(4).for_each(|(head_row, words)| {
-        let row = words[0].wrapping_sub(params.first_row);
-        if row >= params.slice_rows {
+/// The fast form on the CPU.
+pub fn cpu(
+    params: &Params,
+    entry_row: &[u32],
+    entry_segment_start: &[u32],
+    entry_segment_end: &[u32],
+    delta: &[f32],
+    activation: &[f32],
+    head_rows: &mut [f32],
+) {
+    // Columns whose sums stay in registers while the tokens pass.
+    const PIECE: usize = 64;
+    let p = params;
+    let columns = p.columns as usize;
+    let entries = head_rows.par_chunks_mut(columns).take(p.entries as usize).enumerate();
+    entries.for_each(|(entry, head)| {
+        let row = entry_row[entry].wrapping_sub(p.first_row);
+        if row >= p.slice_rows {
             return;
         }
-        head_row.fill(0.0);
-        for t in words[1]..words[2] {
-            let factor = delta[(t * params.delta_stride + params.delta_offset + row) as usize];
-            let first = (t * params.activation_stride + params.activation_offset) as usize;
-            for (sum, value) in head_row.iter_mut().zip(&activation[first..first + columns]) {
-                *sum += factor * value;
+        let unit = entry_segment_start[entry] as usize..entry_segment_end[entry] as usize;
+        let delta = &delta[p.delta_offset as usize + row as usize..];
+        let activation = &activation[p.activation_offset as usize..];
+        simd::wide(|| {
+            for (i, head) in head.chunks_mut(PIECE).enumerate() {
+                let mut sums = [0.0; PIECE];
+                let sums = &mut sums[..head.len()];
+                for t in unit.clone() {
+                    let d = delta[t * p.delta_stride as usize];
+                    let row = &activation[t * p.activation_stride as usize + i * PIECE..];
+                    for (sum, a) in sums.iter_mut().zip(row) {
+                        *sum += d * a;
+                    }
+                }
+                head.copy_from_slice(sums);
             }
-        }
+        });
     });
 }

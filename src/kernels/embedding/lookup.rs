@@ -1,4 +1,4 @@
-//! `y[t] = table[id_t]`, or `+=`, for tokens whose row lies in a slice of the table.
+//! `y[t, c] = start + table[ids[t] - first_row, c]` for the tokens whose row lies in the given slice of the table.
 
 use rayon::prelude::*;
 
@@ -8,29 +8,30 @@ use crate::kernels::{Cost, Kernel, Matrix, Real, Window, flat_grid, index, launc
 use crate::{Element, Result};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "embedding/lookup", summary: "rows of a table by id" };
+pub const KERNEL: Kernel = Kernel { name: "embedding/lookup", summary: "rows of an embedding table by token id" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = EMBEDDING_LOOKUP {
-        /// Number of tokens.
+        /// Rows of `y`.
         tokens: u32,
-        /// The slice's first row.
+        /// The table's row that the slice begins with.
         first_row: u32,
         /// Rows of the slice.
-        rows: u32,
-        /// Columns of the table.
+        slice_rows: u32,
+        /// Columns of the table and of `y`.
         columns: u32,
-        /// Elements from one row of y to the next.
-        stride: u32,
-        /// First column of y.
-        offset: u32,
-        /// 1: the row is added.
+        /// Elements from one row of `y` to the next.
+        y_stride: u32,
+        /// First column of `y`.
+        y_offset: u32,
+        /// 0: the row replaces what is stored in `y`; 1: it is added to it.
         accumulate: u32,
     }
 }
 
-/// Looks up `ids` in the rows from `first_row` on; rows of other tokens stay as they are.
+/// Writes to each row of `y` the row of the table that the token's id (`u32`) names, or adds it where `accumulate` is
+/// set. `table` holds the rows from `first_row` on; rows of `y` whose id lies outside of it stay as they are.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -43,60 +44,67 @@ pub fn run(
     y: Window<'_>,
     accumulate: bool,
 ) -> Result<()> {
+    let count = index(tokens.saturating_mul(table.columns))? as usize;
     let params = Params {
         tokens: index(tokens)?,
         first_row: index(first_row)?,
-        rows: index(table.rows)?,
+        slice_rows: index(table.rows)?,
         columns: index(table.columns)?,
-        stride: index(y.stride)?,
-        offset: index(y.offset)?,
+        y_stride: index(y.stride)?,
+        y_offset: index(y.offset)?,
         accumulate: u32::from(accumulate),
     };
     let variant = format!("ELEMENT={}", table.element.name());
-    let grid = flat_grid(tokens * table.columns, 256);
-    launch(device, KERNEL.name, &variant, &params, &[ids, table.buffer, y.buffer], grid, |buffers| {
+    launch(device, KERNEL.name, &variant, &params, &[ids, table.buffer, y.buffer], flat_grid(count, 256), |buffers| {
         cpu(&params, table.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }
 
-/// What one launch costs.
+/// What one launch costs, if all ids lie in the slice.
 pub fn cost(params: &Params, element: Element) -> Cost {
-    let count = u64::from(params.tokens) * u64::from(params.columns);
-    let stored = element.size() as u64 + 4 + 4 * u64::from(params.accumulate);
-    Cost { bytes: count * stored, operations: count * u64::from(params.accumulate) }
+    let [tokens, columns, accumulate] = [params.tokens, params.columns, params.accumulate].map(u64::from);
+    Cost {
+        bytes: tokens * (4 + columns * (4 * (1 + accumulate) + element.size() as u64)),
+        operations: accumulate * tokens * columns,
+    }
 }
 
 /// The shader's loop, plainly.
 pub fn reference<R: Real>(params: &Params, ids: &[u32], table: &[R], y: &mut [R]) {
-    for token in 0..params.tokens {
-        let row = ids[token as usize].wrapping_sub(params.first_row);
-        if row >= params.rows {
+    let p = params;
+    for t in 0..p.tokens {
+        let row = ids[t as usize].wrapping_sub(p.first_row);
+        if row >= p.slice_rows {
             continue;
         }
-        for column in 0..params.columns {
-            let value = table[(row * params.columns + column) as usize];
-            let place = (token * params.stride + params.offset + column) as usize;
-            y[place] = if params.accumulate == 1 { y[place] + value } else { value };
+        for c in 0..p.columns {
+            let element = table[(row * p.columns + c) as usize];
+            let y = &mut y[(t * p.y_stride + p.y_offset + c) as usize];
+            *y = if p.accumulate == 1 { *y + element } else { element };
         }
     }
 }
 
 /// The fast form on the CPU.
 pub fn cpu(params: &Params, element: Element, ids: &[u32], table: &[u8], y: &mut [f32]) {
-    let (columns, offset) = (params.columns as usize, params.offset as usize);
-    let rows = y.par_chunks_mut(params.stride as usize).zip(&ids[..params.tokens as usize]);
-    rows.with_min_len(16).for_each_init(
+    let [columns, stride, offset] = [params.columns, params.y_stride, params.y_offset].map(|n| n as usize);
+    let bytes = columns * element.size();
+    let rows = y.par_chunks_mut(stride).zip(&ids[..params.tokens as usize]).with_min_len(8);
+    rows.for_each_init(
         || vec![0.0; columns],
         |values, (y, id)| {
             let row = id.wrapping_sub(params.first_row);
-            if row >= params.rows {
+            if row >= params.slice_rows {
                 return;
             }
-            let bytes = columns * element.size();
-            // The lengths match, which is all that decoding can object to.
-            let _ = element.decode(&table[row as usize * bytes..][..bytes], values);
-            for (y, value) in y[offset..offset + columns].iter_mut().zip(values.iter()) {
-                *y = if params.accumulate == 1 { *y + value } else { *value };
+            let y = &mut y[offset..offset + columns];
+            let stored = &table[row as usize * bytes..][..bytes];
+            // The lengths match by construction, which is all that decoding can object to.
+            if params.accumulate == 1 {
+                let _ = element.decode(stored, values);
+                y.iter_mut().zip(values).for_each(|(y, value)| *y += *value);
+            } else {
+                let _ = element.decode(stored, y);
             }
         },
     );

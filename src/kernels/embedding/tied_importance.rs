@@ -1,43 +1,51 @@
-//! Importance of a table that is also the head. The head's part H of every unit has been accumulated for the whole table;
-//! with the embedding's part E in the unit's own rows the gradient is H + E, so each entry adds what E changes: for squares
-//! `(H+E)² − H² = E (2H + E)`.
+//! The embedding's part in the importance of a table that is also the head. The stored importance holds `acc(H)` of every
+//! unit, H being the head's gradient; each entry (row, unit) adds `acc(H + E) - acc(H)`, with E the embedding's gradient in
+//! that row: for squares `2 H E + E²`.
 
 use rayon::prelude::*;
 
-use super::RowIndex;
+use super::{EntrySums, RowIndex, rows_of_slice};
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Accumulate, Cost, Kernel, Real, Window, index as number, launch};
+use crate::kernels::{Accumulate, Cost, Kernel, Real, Window, flat_grid, index, launch, simd};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel =
-    Kernel { name: "embedding/tied_importance", summary: "what a tied embedding adds to the importance of the head" };
+pub const KERNEL: Kernel = Kernel {
+    name: "embedding/tied_importance",
+    summary: "corrects a head's importance to that of a head tied to the embedding",
+};
 
 kernel_params! {
     /// The shader's parameters.
     Params = EMBEDDING_TIED_IMPORTANCE {
-        /// The slice's first row.
+        /// Distinct rows in the batch.
+        distinct: u32,
+        /// Columns of the table.
+        columns: u32,
+        /// The table's row that the slice begins with.
         first_row: u32,
         /// Rows of the slice.
         slice_rows: u32,
-        /// Columns of the table.
-        columns: u32,
-        /// Elements from one row of delta to the next.
-        stride: u32,
-        /// First column of delta.
-        offset: u32,
+        /// Elements from one row of `delta` to the next.
+        delta_stride: u32,
+        /// First column of `delta`.
+        delta_offset: u32,
     }
 }
 
-/// Adds the units' gradients to `importance` `[slice_rows, columns]`, the rows from `first_row` on.
+/// Adds the corrections of the indexed units to `importance` `[slice_rows, columns]`, in order. `delta` `[tokens, columns]`
+/// is the gradient at the embedding's output, `head_rows` `[entries, columns]` what
+/// [`head_rows`](super::head_rows::run) gathered from the head.
+///
+/// A square whose H and E cancel may come out below zero by a rounding error of H².
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     accumulate: Accumulate,
-    index: &RowIndex,
+    row_index: &RowIndex,
     delta: Window<'_>,
     columns: usize,
     head_rows: &Buffer,
@@ -45,29 +53,30 @@ pub fn run(
     slice_rows: usize,
     importance: &Buffer,
 ) -> Result<()> {
+    let count = index(row_index.rows().saturating_mul(columns))? as usize;
     let params = Params {
-        first_row: number(first_row)?,
-        slice_rows: number(slice_rows)?,
-        columns: number(columns)?,
-        stride: number(delta.stride)?,
-        offset: number(delta.offset)?,
+        distinct: index(row_index.rows())?,
+        columns: index(columns)?,
+        first_row: index(first_row)?,
+        slice_rows: index(slice_rows)?,
+        delta_stride: index(delta.stride)?,
+        delta_offset: index(delta.offset)?,
     };
     let variant = format!("ACCUMULATE={}", accumulate.name());
-    let RowIndex { rows, row_entries, entry_tokens, tokens, .. } = index;
+    let RowIndex { rows, row_entries, entry_tokens, tokens, .. } = row_index;
     let buffers = [rows, row_entries, entry_tokens, tokens, delta.buffer, head_rows, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, [number(index.rows())?, 1, 1], |buffers| {
-        let (rows, row_entries) = (buffers.read(1), buffers.read(2));
-        let (entry_tokens, tokens, delta) = (buffers.read(3), buffers.read(4), buffers.read(5));
-        let importance = &mut buffers.write(7);
-        let rows = &rows[..index.rows()];
-        cpu(&params, accumulate, rows, &row_entries, &entry_tokens, &tokens, &delta, &buffers.read(6), importance);
+    launch(device, KERNEL.name, &variant, &params, &buffers, flat_grid(count, 256), |buffers| {
+        let [rows, row_entries, entry_tokens, tokens] = [1, 2, 3, 4].map(|binding| buffers.read(binding));
+        let (delta, head_rows, mut importance) = (buffers.read(5), buffers.read(6), buffers.write(7));
+        cpu(&params, accumulate, &rows, &row_entries, &entry_tokens, &tokens, &delta, &head_rows, &mut importance);
     })
 }
 
-/// What one launch costs for `tokens` tokens with `rows` distinct ids in the slice.
-pub fn cost(params: &Params, tokens: usize, rows: usize) -> Cost {
-    let columns = u64::from(params.columns);
-    Cost { bytes: 4 * columns * (tokens as u64 + 2 * rows as u64), operations: 3 * columns * tokens as u64 }
+/// What one launch costs, for an index of `tokens` tokens and `entries` entries whose rows all lie in the slice.
+pub fn cost(params: &Params, tokens: usize, entries: usize) -> Cost {
+    let [distinct, columns] = [params.distinct, params.columns].map(u64::from);
+    let [tokens, entries] = [tokens, entries].map(|n| n as u64);
+    Cost { bytes: 4 * (tokens + entries + 2 * distinct) * columns, operations: (tokens + 4 * entries) * columns }
 }
 
 /// The shader's loop, plainly.
@@ -82,27 +91,32 @@ pub fn reference<R: Real>(
     head_rows: &[R],
     importance: &mut [R],
 ) {
-    let columns = params.columns as usize;
-    for (n, id) in rows.iter().enumerate() {
-        let row = id.wrapping_sub(params.first_row);
-        if row >= params.slice_rows {
+    let p = params;
+    for i in 0..p.distinct as usize {
+        let row = rows[i].wrapping_sub(p.first_row);
+        if row >= p.slice_rows {
             continue;
         }
-        for column in 0..columns {
-            let place = row as usize * columns + column;
-            for entry in row_entries[n] as usize..row_entries[n + 1] as usize {
-                let mut gradient = R::default();
-                for i in entry_tokens[entry]..entry_tokens[entry + 1] {
-                    gradient += delta[(tokens[i as usize] * params.stride + params.offset) as usize + column];
+        for c in 0..p.columns {
+            let mut f = importance[(row * p.columns + c) as usize];
+            for entry in row_entries[i] as usize..row_entries[i + 1] as usize {
+                let mut e = R::default();
+                for j in entry_tokens[entry] as usize..entry_tokens[entry + 1] as usize {
+                    e += delta[(tokens[j] * p.delta_stride + p.delta_offset + c) as usize];
                 }
-                importance[place] =
-                    importance[place] + accumulate.correction(head_rows[entry * columns + column], gradient);
+                let h = head_rows[entry * p.columns as usize + c as usize];
+                f += match accumulate {
+                    Accumulate::Square => e * (h + h + e),
+                    Accumulate::Magnitude => (h + e).abs() - h.abs(),
+                    Accumulate::Sum => e,
+                };
             }
+            importance[(row * p.columns + c) as usize] = f;
         }
     }
 }
 
-/// The fast form on the CPU: rows in parallel.
+/// The fast form on the CPU.
 pub fn cpu(
     params: &Params,
     accumulate: Accumulate,
@@ -114,23 +128,22 @@ pub fn cpu(
     head_rows: &[f32],
     importance: &mut [f32],
 ) {
-    let columns = params.columns as usize;
-    importance.par_chunks_mut(columns).take(params.slice_rows as usize).enumerate().with_min_len(64).for_each_init(
-        || vec![0.0; columns],
-        |gradient, (row, importance)| {
-            let Ok(n) = rows.binary_search(&(row as u32 + params.first_row)) else { return };
-            for entry in row_entries[n] as usize..row_entries[n + 1] as usize {
-                gradient.fill(0.0);
-                for i in entry_tokens[entry]..entry_tokens[entry + 1] {
-                    let first = (tokens[i as usize] * params.stride + params.offset) as usize;
-                    for (gradient, delta) in gradient.iter_mut().zip(&delta[first..first + columns]) {
-                        *gradient += delta;
-                    }
+    let p = params;
+    let [delta_stride, delta_offset, columns] = [p.delta_stride, p.delta_offset, p.columns].map(|n| n as usize);
+    let sums = EntrySums { row_entries, entry_tokens, tokens, delta, delta_stride, delta_offset, columns };
+    let touched = rows_of_slice(&rows[..p.distinct as usize], p.first_row, p.slice_rows, columns, importance);
+    touched.into_par_iter().for_each(|(i, importance)| {
+        simd::wide(|| {
+            sums.each(i, |entry, first, sums| {
+                let head = &head_rows[entry * columns + first..];
+                for ((f, e), h) in importance[first..].iter_mut().zip(sums).zip(head) {
+                    *f += match accumulate {
+                        Accumulate::Square => e * (2.0 * h + e),
+                        Accumulate::Magnitude => (h + e).abs() - h.abs(),
+                        Accumulate::Sum => *e,
+                    };
                 }
-                for (column, (importance, gradient)) in importance.iter_mut().zip(gradient.iter()).enumerate() {
-                    *importance += accumulate.correction(head_rows[entry * columns + column], *gradient);
-                }
-            }
-        },
-    );
+            });
+        });
+    });
 }

@@ -62,8 +62,14 @@ pub fn cpu(params: &Params, x: &[f32], partials: &mut [f32]) {
     partials.par_iter_mut().zip(blocks).with_min_len(4).for_each(|(partial, block)| {
         *partial = simd::wide(|| {
             let mut sums = [0.0f32; LANES];
-            for group in block.chunks(LANES) {
-                sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x * x);
+            let (groups, rest) = block.as_chunks::<LANES>();
+            for group in groups {
+                for (sum, x) in sums.iter_mut().zip(group) {
+                    *sum += x * x;
+                }
+            }
+            for (sum, x) in sums.iter_mut().zip(rest) {
+                *sum += x * x;
             }
             sums.iter().sum()
         });

@@ -4,16 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::{Terms, column_grid};
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, Window, index, launch};
+use crate::kernels::{Cost, Kernel, Real, Window, index, launch, simd};
 
 /// How the registry lists it.
 pub const KERNEL: Kernel = Kernel { name: "vector/grads", summary: "the gradient of a bias or gain for one unit" };
-
-/// Elements of one workgroup, as in the shader.
-const COLUMNS: usize = 32;
 
 kernel_params! {
     /// The shader's parameters.
@@ -50,8 +48,7 @@ pub fn run(
         terms_stride: index(terms.stride)?,
         terms_offset: index(terms.offset)?,
     };
-    let workgroups = [index(width.div_ceil(COLUMNS))?, 1, 1];
-    launch(device, KERNEL.name, "", &params, &[terms.buffer, grads], workgroups, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[terms.buffer, grads], column_grid(width), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }
@@ -74,15 +71,14 @@ pub fn reference<R: Real>(params: &Params, terms: &[R], grads: &mut [R]) {
     }
 }
 
-/// The fast form on the CPU: blocks of columns in parallel.
+/// Columns that one task sums.
+const PIECE: usize = 64;
+
+/// The fast form on the CPU.
 pub fn cpu(params: &Params, terms: &[f32], grads: &mut [f32]) {
-    const BLOCK: usize = 256;
-    let (stride, offset) = (params.terms_stride as usize, params.terms_offset as usize);
-    grads[..params.width as usize].par_chunks_mut(BLOCK).enumerate().for_each(|(block, grads)| {
-        grads.fill(0.0);
-        for row in params.begin as usize..params.end as usize {
-            let terms = &terms[row * stride + offset + block * BLOCK..][..grads.len()];
-            grads.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-        }
+    let terms = Terms { values: terms, stride: params.terms_stride as usize, offset: params.terms_offset as usize };
+    let rows = params.begin as usize..params.end as usize;
+    grads[..params.width as usize].par_chunks_mut(PIECE).enumerate().for_each(|(piece, grads)| {
+        simd::wide(|| terms.sum(rows.clone(), piece * PIECE, grads));
     });
 }
