@@ -181,3 +181,70 @@ pub fn backward(
         sink,
     )
 }
+
+/// Keys and values of the tokens so far, for decoding: `[sequences · capacity, kv_heads · head_dim]` each.
+#[derive(Debug)]
+pub struct Cache {
+    keys: Buffer,
+    values: Buffer,
+    capacity: usize,
+}
+
+impl Cache {
+    /// An empty cache for `sequences` of at most `capacity` tokens.
+    ///
+    /// # Errors
+    /// When the device has no room for it.
+    pub fn new(
+        ctx_device: &crate::device::Device,
+        stage: &AttentionStage,
+        sequences: usize,
+        capacity: usize,
+    ) -> Result<Self> {
+        let bytes = (sequences * capacity * stage.heads.kv_heads * stage.heads.head_dim * 4) as u64;
+        Ok(Cache { keys: ctx_device.allocate(bytes)?, values: ctx_device.allocate(bytes)?, capacity })
+    }
+}
+
+/// Runs prompts through the stage and remembers their keys and values. `slots` names the cache's row for every token.
+///
+/// # Errors
+/// When the device failed.
+pub fn prefill(
+    ctx: &Context<'_>,
+    stage: &AttentionStage,
+    weights: &StageWeights,
+    x: &Buffer,
+    cache: &Cache,
+    slots: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let inner = inner(ctx, stage, weights, x)?;
+    let (keys, values) = (&cache.keys, &cache.values);
+    attention::cache_append::run(ctx.device, stage.heads, ctx.tokens(), &inner.qkv, slots, keys, values)?;
+    output(ctx, stage, weights, x, &inner, y)
+}
+
+/// Runs one more token of every sequence through the stage. `lengths` counts each sequence's tokens, the new one included.
+///
+/// # Errors
+/// When the device failed.
+pub fn step(
+    ctx: &Context<'_>,
+    stage: &AttentionStage,
+    weights: &StageWeights,
+    x: &Buffer,
+    cache: &Cache,
+    slots: &Buffer,
+    lengths: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let (_, _, qkv) = project(ctx, stage, weights, x)?;
+    let (heads, tokens) = (stage.heads, ctx.tokens());
+    let (keys, values) = (&cache.keys, &cache.values);
+    attention::cache_append::run(ctx.device, heads, tokens, &qkv, slots, keys, values)?;
+    let mixed = ctx.rows(heads.width())?;
+    let capacity = cache.capacity;
+    attention::decode::run(ctx.device, heads, scale(stage), tokens, capacity, &qkv, lengths, keys, values, &mixed)?;
+    finish(ctx, stage, weights, x, &mixed, y)
+}

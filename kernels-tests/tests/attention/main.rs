@@ -1,4 +1,6 @@
 //! Tests of attention. The formula stands here once, in float64; gradients are differences of it.
+mod cache_append;
+mod decode;
 mod forward;
 mod key_value_grad;
 mod query_grad;

@@ -1,6 +1,8 @@
 //! Kernels of causal attention with grouped heads, and of its rotary embedding. Scores exist a block at a time: no kernel
 //! holds a `[tokens, tokens]` matrix, and none needs atomics, because whoever sums a result owns it.
 
+pub mod cache_append;
+pub mod decode;
 pub mod forward;
 pub mod key_value_grad;
 pub mod query_grad;
@@ -10,7 +12,14 @@ use crate::device::Buffer;
 use crate::kernels::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[forward::KERNEL, key_value_grad::KERNEL, query_grad::KERNEL, rotary::KERNEL];
+pub const KERNELS: &[Kernel] = &[
+    cache_append::KERNEL,
+    decode::KERNEL,
+    forward::KERNEL,
+    key_value_grad::KERNEL,
+    query_grad::KERNEL,
+    rotary::KERNEL,
+];
 
 /// Tokens of one tile.
 pub const TILE: usize = 16;
