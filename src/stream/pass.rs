@@ -155,13 +155,22 @@ impl Pass {
     /// # Errors
     /// [`Error::Budget`] with the smallest budget that would do.
     pub fn plan(&self, demand: &Demand) -> Result<Plan> {
-        let limits = Limits {
+        Plan::new(&self.model, &self.elements, demand, &self.limits())
+    }
+
+    /// The memory and the device that plans are made for.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
             device: self.device.budget().limit().min(usable(&self.device)),
             host: self.options.host_memory.unwrap_or_else(|| machine_memory() / 2),
             binding: self.device.binding_limit(),
             in_place: self.device.is_cpu(),
-        };
-        Plan::new(&self.model, &self.elements, demand, &limits)
+        }
+    }
+
+    /// A loader of the model's weights.
+    pub(super) fn loader(&self, resident: bool) -> Loader {
+        Loader::new(self.model.clone(), self.source.clone(), &self.device, resident)
     }
 
     /// What a pass over `units` asks for.
@@ -218,7 +227,7 @@ impl Pass {
         self.check(units)?;
         let demand = self.demand(units, sink.as_deref());
         let plan = self.plan(&demand)?;
-        let loader = Loader::new(self.model.clone(), self.source.clone(), &self.device, plan.weights_resident);
+        let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         let first_group = resume.as_ref().map_or(0, |point| point.group);
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
