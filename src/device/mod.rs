@@ -39,7 +39,7 @@ struct Inner {
 #[derive(Debug)]
 enum Backend {
     Cpu,
-    Gpu(Gpu),
+    Gpu(Box<Gpu>),
 }
 
 /// One launch of a kernel: what a GPU needs to know. The CPU twin is passed beside it.
@@ -76,7 +76,7 @@ impl Device {
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let gpu = Gpu::new(device, queue)?;
         Ok(Device(Arc::new(Inner {
-            backend: Backend::Gpu(gpu),
+            backend: Backend::Gpu(Box::new(gpu)),
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit,

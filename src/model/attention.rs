@@ -4,7 +4,7 @@ use super::parameters::AttentionStage;
 use super::sink::{Context, Sink};
 use super::weights::StageWeights;
 use super::{linear, norm};
-use crate::device::{Buffer, Lease};
+use crate::device::{Buffer, Device, Lease};
 use crate::kernels::Window;
 use crate::kernels::attention::{self, key_value_grad, query_grad, rotary};
 use crate::kernels::elementwise::add;
@@ -188,21 +188,42 @@ pub struct Cache {
     keys: Buffer,
     values: Buffer,
     capacity: usize,
+    width: usize,
 }
 
 impl Cache {
+    /// Device bytes of a cache for `sequences` of at most `capacity` tokens.
+    pub fn device_bytes(stage: &AttentionStage, sequences: usize, capacity: usize) -> u64 {
+        2 * Cache::half_bytes(stage, sequences, capacity)
+    }
+
+    /// Device bytes of its keys, or of its values.
+    pub fn half_bytes(stage: &AttentionStage, sequences: usize, capacity: usize) -> u64 {
+        (sequences * capacity * stage.heads.kv_heads * stage.heads.head_dim * 4) as u64
+    }
+
     /// An empty cache for `sequences` of at most `capacity` tokens.
     ///
     /// # Errors
     /// When the device has no room for it.
-    pub fn new(
-        ctx_device: &crate::device::Device,
-        stage: &AttentionStage,
-        sequences: usize,
-        capacity: usize,
-    ) -> Result<Self> {
-        let bytes = (sequences * capacity * stage.heads.kv_heads * stage.heads.head_dim * 4) as u64;
-        Ok(Cache { keys: ctx_device.allocate(bytes)?, values: ctx_device.allocate(bytes)?, capacity })
+    pub fn new(device: &Device, stage: &AttentionStage, sequences: usize, capacity: usize) -> Result<Self> {
+        let bytes = Cache::half_bytes(stage, sequences, capacity);
+        let width = stage.heads.kv_heads * stage.heads.head_dim;
+        Ok(Cache { keys: device.allocate(bytes)?, values: device.allocate(bytes)?, capacity, width })
+    }
+
+    /// Puts the first `tokens` tokens of sequence `from` in the place of sequence `to`.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn relocate(&self, device: &Device, from: usize, to: usize, tokens: usize) -> Result<()> {
+        let offset = |sequence: usize| (sequence * self.capacity * self.width * 4) as u64;
+        let mut bytes = vec![0; tokens * self.width * 4];
+        for half in [&self.keys, &self.values] {
+            device.download(half, offset(from), &mut bytes)?;
+            device.upload(half, offset(to), &bytes)?;
+        }
+        Ok(())
     }
 }
 

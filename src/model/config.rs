@@ -154,7 +154,7 @@ impl Keys<'_> {
     /// Options that change the computation in ways that the engine does not know.
     fn refuse_unsupported(&self) -> Result<()> {
         for key in ["quantization_config", "num_local_experts", "num_experts", "n_routed_experts", "auto_map"] {
-            if self.get(key).is_some_and(|value| *value != Value::from(0)) {
+            if self.get(key).is_some_and(|value| value.as_u64() != Some(0)) {
                 return Err(
                     self.wrong(key, "this option is not supported (no quantised, mixture-of-experts or custom models)")
                 );

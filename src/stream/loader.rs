@@ -53,13 +53,19 @@ impl WeightSource for CheckpointWeights {
 /// What a visit needs: parts of parameters. A visit that needs the same parts as one before may find them on the device.
 pub type Visit = Vec<Part>;
 
+/// The weights that stay on the device, by parameter and rows.
+type Resident = HashMap<(ParameterId, Range<usize>), StageWeights>;
+
+/// A visit's tensors on the host; none where a part is on the device already.
+type Tensors = Vec<Option<(Element, HostBytes)>>;
+
 /// Brings visits' weights to one device.
 pub struct Loader {
     model: Arc<Model>,
     source: Arc<dyn WeightSource>,
     device: Device,
     /// Where all weights fit beside everything else they stay; otherwise none does.
-    resident: Option<Mutex<HashMap<(ParameterId, Range<usize>), StageWeights>>>,
+    resident: Option<Mutex<Resident>>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -96,7 +102,7 @@ impl Loader {
     }
 
     /// Reads a visit's tensors on the host; those that are on the device already are passed over.
-    fn read(&self, visit: &Visit) -> Result<Vec<Option<(Element, HostBytes)>>> {
+    fn read(&self, visit: &Visit) -> Result<Tensors> {
         visit
             .iter()
             .map(|part| {
@@ -131,7 +137,7 @@ impl Loader {
         all
     }
 
-    fn upload(&self, visit: &Visit, tensors: Vec<Option<(Element, HostBytes)>>) -> Result<StageWeights> {
+    fn upload(&self, visit: &Visit, tensors: Tensors) -> Result<StageWeights> {
         let mut weights = StageWeights::default();
         for (part, tensor) in visit.iter().zip(tensors) {
             if let Some(there) = self.on_device(part) {
@@ -158,7 +164,7 @@ impl Loader {
 pub struct Queue<'a> {
     loader: &'a Loader,
     visits: std::slice::Iter<'a, Visit>,
-    receiver: Receiver<Result<Vec<Option<(Element, HostBytes)>>>>,
+    receiver: Receiver<Result<Tensors>>,
 }
 
 impl Queue<'_> {

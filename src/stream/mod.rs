@@ -2,12 +2,16 @@
 //! that brings a stage in, runs a group's samples through it and lets it go.
 
 mod activations;
+mod decode_plan;
+mod decoder;
 mod group;
 mod head;
 mod loader;
 mod pass;
 pub mod plan;
 
+pub use decode_plan::{DecodePlan, Extent};
+pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,

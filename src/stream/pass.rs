@@ -163,6 +163,11 @@ impl Pass {
         Limits { reserved: self.source.device_bytes(), ..Limits::of(&self.device, self.options.host_memory) }
     }
 
+    /// A loader of the model's weights.
+    pub(super) fn loader(&self, resident: bool) -> Loader {
+        Loader::new(self.model.clone(), self.source.clone(), &self.device, resident)
+    }
+
     /// What a pass over `units` asks for.
     pub fn demand(&self, units: &[Unit], sink: Option<&dyn Sink>) -> Demand {
         Demand {
@@ -217,7 +222,7 @@ impl Pass {
         self.check(units)?;
         let demand = self.demand(units, sink.as_deref());
         let plan = self.plan(&demand)?;
-        let loader = Loader::new(self.model.clone(), self.source.clone(), &self.device, plan.weights_resident);
+        let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         // A group whose first stage was visited is complete.
         let first_group = resume.as_ref().map_or(0, |point| point.group + usize::from(point.stage == 0));

@@ -10,7 +10,7 @@ use crate::model::batch::Chunk;
 use crate::model::parameters::Role;
 use crate::model::sink::Part;
 use crate::model::weights::slice_rows;
-use crate::model::{Model, ParameterId, Stage, attention, mlp};
+use crate::model::{Model, Parameter, ParameterId, Stage, attention, mlp};
 use crate::{Element, Error, Result};
 
 /// Tokens in flight that keep a device busy; more only costs memory.
@@ -222,6 +222,16 @@ pub(super) fn table_parts(
         .collect()
 }
 
+/// Device bytes of `rows` rows of a parameter. `in_place`: matrices are used where they lie on the host.
+pub(super) fn weight_bytes(parameter: &Parameter, element: Element, rows: usize, in_place: bool) -> u64 {
+    let count = (rows * parameter.columns()) as u64;
+    match parameter.role {
+        Role::Vector => count * 4,
+        _ if in_place => 0,
+        _ => (count * element.size() as u64).next_multiple_of(4),
+    }
+}
+
 /// All of a parameter.
 pub(super) fn whole(model: &Model, id: ParameterId, generation: u32) -> Part {
     let parameter = &model.parameters[id];
@@ -243,13 +253,7 @@ impl Sizes<'_> {
 
     /// Device bytes of the weights of a part.
     fn weight_bytes(&self, id: ParameterId, rows: usize) -> u64 {
-        let parameter = &self.model.parameters[id];
-        let count = (rows * parameter.columns()) as u64;
-        match parameter.role {
-            Role::Vector => count * 4,
-            _ if self.limits.in_place => 0,
-            _ => (count * self.elements[id].size() as u64).next_multiple_of(4),
-        }
+        weight_bytes(&self.model.parameters[id], self.elements[id], rows, self.limits.in_place)
     }
 
     fn sink_bytes(&self, count: usize) -> u64 {
