@@ -350,7 +350,8 @@ fn on_a_gpu_the_budget_leaves_every_byte_as_it_is() {
             arguments[2] = "gpu".into();
             arguments
         };
-        let memory = named_budget(&refused(&borrowed(&run("A.safetensors", &["--memory", "1000"])), 2));
+        let small = ["--memory", "1000", "--kind", "fisher,mean"];
+        let memory = named_budget(&refused(&borrowed(&run("A.safetensors", &small)), 2));
         let small = ["--memory", &memory, "--kind", "fisher,mean"];
         good(&borrowed(&run("A.safetensors", &small)));
         good(&borrowed(&run("B.safetensors", &["--kind", "fisher,mean"])));

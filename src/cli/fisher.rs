@@ -57,7 +57,14 @@ pub struct Args {
 /// # Errors
 /// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, or the work failed.
 pub fn run(args: &Args) -> Result<()> {
-    let outputs = outputs(args)?;
+    let outputs = outputs(args);
+    let partial = partial(&args.out);
+    let taken = outputs.iter().find_map(|(_, path)| AtomicFile::check(path).err());
+    // A run that was killed while it wrote its output may have written a part of it.
+    let taken = match taken {
+        Some(error) if !partial.is_dir() => return Err(error),
+        taken => taken,
+    };
     let device = args.common.open_device()?;
     let (input, dataset) = Input::open(&args.model)?.dataset(&args.data, &args.reading)?;
     let units = args.measure.estimator.units(&tokens(&dataset), args.measure.loss.loss(), args.measure.weight());
@@ -66,8 +73,10 @@ pub fn run(args: &Args) -> Result<()> {
 
     // Whatever is wrong with the weights or the budget is found before anything is written.
     input.pass(&device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
-    let partial = partial(&args.out);
     let run = ResumableRun::begin(&partial, &key)?;
+    if let Some(error) = taken.filter(|_| !run.was_complete()) {
+        return Err(error);
+    }
     let done = measure(args, &device, &input, &units, &run, &outputs, &metadata);
     match done {
         Ok((report, seconds)) => {
@@ -114,22 +123,22 @@ fn measure(
         run.accumulate(&pass, units, &sums, &mut say, &|done, total| progress.tick(done, total))?;
     let seconds = progress.seconds();
     drop(progress);
-    for (kind, path) in outputs {
+    let written = run.was_complete();
+    run.mark_complete()?;
+    for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
         write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;
     }
     Ok((report, seconds))
 }
 
-/// The kinds asked for, each once, and their files; refused before any work if one exists.
-fn outputs(args: &Args) -> Result<Vec<(Kind, PathBuf)>> {
+/// The kinds asked for, each once, and their files.
+fn outputs(args: &Args) -> Vec<(Kind, PathBuf)> {
     let mut kinds = args.kind.clone();
     kinds.sort_unstable();
     kinds.dedup();
     let single = kinds.len() == 1;
     let path = |kind: Kind| if single { args.out.clone() } else { with_kind(&args.out, kind) };
-    let outputs: Vec<(Kind, PathBuf)> = kinds.into_iter().map(|kind| (kind, path(kind))).collect();
-    outputs.iter().try_for_each(|(_, path)| AtomicFile::check(path))?;
-    Ok(outputs)
+    kinds.into_iter().map(|kind| (kind, path(kind))).collect()
 }
 
 /// `F.safetensors` becomes `F.fisher.safetensors`.

@@ -6,6 +6,7 @@
 //! | `state.json` | the keys of the run, the memory it planned with, and the last complete visit |
 //! | `point.G.S` | for the visit of stage S in group G: deltas, rows of the tied head's gradient, losses |
 //! | `P.KIND.A.B.N` | sums over the rows A to B of parameter P after N visits ([`DirectoryStore`]) |
+//! | `complete` | the key, once the sums are complete and the output is being written |
 //! | `lock` | held by the process that works here |
 //!
 //! A file is written under another name and renamed. `state.json` changes last, and a visit's sums leave those before it
@@ -25,6 +26,7 @@ use crate::{Error, Result};
 
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
+const COMPLETE: &str = "complete";
 const FORMAT: &str = "efface-partial";
 const VERSION: u32 = 1;
 
@@ -153,6 +155,19 @@ impl<'a> ResumableRun<'a> {
         Ok((store, report))
     }
 
+    /// Writes down that the sums are complete: outputs that exist from now on are this run's own.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn mark_complete(&self) -> Result<()> {
+        replace(&self.directory.join(COMPLETE), self.key.as_bytes())
+    }
+
+    /// Whether an interrupted run of this key had begun to write its output.
+    pub fn was_complete(&self) -> bool {
+        fs::read(self.directory.join(COMPLETE)).is_ok_and(|key| key == self.key.as_bytes())
+    }
+
     /// Removes the directory: its result has been written elsewhere, or is not wanted.
     ///
     /// # Errors
@@ -195,9 +210,11 @@ impl<'a> ResumableRun<'a> {
     /// Removes every file of a run but the lock; the state first, without which the others mean nothing.
     fn clear(&self) -> Result<()> {
         let failed = |e| Error::writing(&self.directory, e);
-        match fs::remove_file(self.directory.join(STATE)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-            _ => {}
+        for first in [STATE, COMPLETE] {
+            match fs::remove_file(self.directory.join(first)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+                _ => {}
+            }
         }
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
@@ -268,7 +285,7 @@ fn is_ours(name: &str) -> bool {
             let known = Accumulate::ALL.iter().any(|a| a.name() == kind);
             known && parts.len() <= 6 && [parameter, first, end].into_iter().all(number)
         }
-        _ => name == STATE || name == LOCK,
+        _ => [STATE, LOCK, COMPLETE].contains(&name),
     }
 }
 
