@@ -10,7 +10,7 @@ use common::{directory, numbers, relative};
 use efface::checkpoint::TensorFile;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 6] = ["devices", "inspect", "fisher", "grads", "apply", "revert"];
+const COMMANDS: [&str; 7] = ["devices", "inspect", "fisher", "grads", "eval", "apply", "revert"];
 
 fn efface(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efface"));
@@ -396,6 +396,7 @@ fn json_is_one_object_and_nothing_else() {
         (vec!["inspect", checkpoint, "--data", data, "--memory", "8MiB"], "plan"),
         (vec!["fisher", "--model", checkpoint, "--data", data, "--out", out], "out"),
         (vec!["grads", "--model", checkpoint, "--data", data, "--norms", "--out", grads], "out"),
+        (vec!["eval", "--model", checkpoint, "--probes", data], "results"),
     ] {
         let stdout = good(&[&arguments[..], &["--json"]].concat());
         let value: serde_json::Value = serde_json::from_str(&stdout).unwrap();

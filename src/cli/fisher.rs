@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
         taken => taken,
     };
     let device = args.common.open_device()?;
-    let (input, dataset) = Input::open(&args.model)?.dataset(&args.data, &args.reading)?;
+    let input = Input::open(&args.model)?;
+    let dataset = input.dataset(&args.data, &args.reading)?;
     let units = args.measure.estimator.units(&tokens(&dataset), args.measure.loss.loss(), args.measure.weight());
     let metadata = metadata(args, &input, &dataset);
     let key = key(args, &metadata, &device);

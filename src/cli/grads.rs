@@ -61,7 +61,8 @@ pub fn run(args: &Args) -> Result<()> {
     AtomicFile::check(&args.out)?;
     let common = &args.common;
     let device = common.open_device()?;
-    let (input, dataset) = Input::open(&args.model)?.dataset(&args.data, &args.reading)?;
+    let input = Input::open(&args.model)?;
+    let dataset = input.dataset(&args.data, &args.reading)?;
     let model = &*input.model;
     let all = [String::from("*")];
     let wanted = names::select(model, if args.tensors.is_empty() { &all[..] } else { &args.tensors })?;

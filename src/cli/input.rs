@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use efface::Result;
 use efface::checkpoint::Checkpoint;
-use efface::data::{Dataset, Encoder, ReadOptions, Relations, TextEncoder, read_dataset};
+use efface::data::{Dataset, Encoder, ProbeSet, ReadOptions, Relations, TextEncoder, read_dataset, read_probes};
 use efface::device::Device;
 use efface::model::Model;
 use efface::model::batch::Tokens;
 use efface::stream::{Labels, Pass, PassOptions};
-use efface::{Error, Result};
 
 use super::common::Common;
 
@@ -40,7 +40,9 @@ pub struct Input {
     pub checkpoint: Arc<Checkpoint>,
     /// Its model.
     pub model: Arc<Model>,
-    encoder: std::result::Result<Option<TextEncoder>, Error>,
+    encoder: Option<TextEncoder>,
+    /// Whether there is a tokenizer that cannot be read, which matters only if a record needs it.
+    broken_tokenizer: bool,
 }
 
 impl Input {
@@ -51,21 +53,41 @@ impl Input {
     pub fn open(directory: &Path) -> Result<Self> {
         let checkpoint = Arc::new(Checkpoint::open(directory)?);
         let model = Arc::new(Model::of(&checkpoint)?);
-        Ok(Input { checkpoint, model, encoder: TextEncoder::open(directory) })
+        let encoder = TextEncoder::open(directory);
+        let broken_tokenizer = encoder.is_err();
+        Ok(Input { checkpoint, model, encoder: encoder.ok().flatten(), broken_tokenizer })
     }
 
-    /// Reads records as samples. A tokenizer that cannot be read matters only if a record needs it.
+    /// The checkpoint's tokenizer and chat template, where it has them.
+    pub fn encoder(&self) -> Option<&dyn Encoder> {
+        self.encoder.as_ref().map(|encoder| encoder as &dyn Encoder)
+    }
+
+    /// Reads records as samples.
     ///
     /// # Errors
     /// When a file cannot be read or a record is wrong.
-    pub fn dataset(self, paths: &[PathBuf], reading: &Reading) -> Result<(Self, Dataset)> {
-        let options = self.options(reading)?;
-        let encoder = self.encoder.as_ref().ok().and_then(Option::as_ref).map(|encoder| encoder as &dyn Encoder);
-        match (read_dataset(paths, encoder, &options), self.encoder) {
-            (Ok(dataset), encoder) => Ok((Input { encoder, ..self }, dataset)),
-            (Err(_), Err(tokenizer)) => Err(tokenizer),
-            (Err(error), Ok(_)) => Err(error),
-        }
+    pub fn dataset(&self, paths: &[PathBuf], reading: &Reading) -> Result<Dataset> {
+        self.read(reading, |encoder, options| read_dataset(paths, encoder, options))
+    }
+
+    /// Reads records as probes.
+    ///
+    /// # Errors
+    /// As [`Input::dataset`].
+    pub fn probes(&self, paths: &[PathBuf], reading: &Reading) -> Result<ProbeSet> {
+        self.read(reading, |encoder, options| read_probes(paths, encoder, options))
+    }
+
+    fn read<T>(
+        &self,
+        reading: &Reading,
+        read: impl FnOnce(Option<&dyn Encoder>, &ReadOptions) -> Result<T>,
+    ) -> Result<T> {
+        read(self.encoder(), &self.options(reading)?).map_err(|error| match self.broken_tokenizer {
+            true => TextEncoder::open(self.checkpoint.dir()).err().unwrap_or(error),
+            false => error,
+        })
     }
 
     fn options(&self, reading: &Reading) -> Result<ReadOptions> {

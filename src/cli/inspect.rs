@@ -45,7 +45,7 @@ pub struct Args {
 /// When the checkpoint or the data are wrong, or the budget is too small.
 pub fn run(args: &Args) -> Result<()> {
     let device = args.common.open_device()?;
-    let mut input = Input::open(&args.model)?;
+    let input = Input::open(&args.model)?;
     let lengths = if args.data.is_empty() {
         let context = input.model.config.context;
         if args.tokens as usize > context {
@@ -53,9 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         vec![args.tokens as usize; args.samples as usize]
     } else {
-        let (read, dataset) = input.dataset(&args.data, &args.reading)?;
-        input = read;
-        tokens(&dataset).iter().map(|sample| sample.ids.len()).collect()
+        tokens(&input.dataset(&args.data, &args.reading)?).iter().map(|sample| sample.ids.len()).collect()
     };
     let model = &*input.model;
     let elements = elements(&input)?;

@@ -4,6 +4,7 @@
 mod apply;
 mod common;
 mod devices;
+mod eval;
 mod fisher;
 mod grads;
 mod input;
@@ -40,6 +41,7 @@ enum Command {
     Inspect(inspect::Args),
     Fisher(fisher::Args),
     Grads(grads::Args),
+    Eval(eval::Args),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
 }
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Fisher(args) => fisher::run(args),
         Command::Grads(args) => grads::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),
     };
