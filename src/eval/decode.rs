@@ -48,7 +48,7 @@ pub fn greedy(pass: &Pass, prompts: &[Prompt<'_>], eos: &[u32], progress: Progre
     let total = wanted.iter().map(|extent| extent.new as u64).sum();
     let mut done = 0;
     for batch in order.chunks(decoder.plan().sequences) {
-        let given: Vec<(&[u32], Extent)> = batch.iter().map(|i| (prompts[*i].ids, extents[*i])).collect();
+        let given: Vec<(&[u32], usize)> = batch.iter().map(|i| (prompts[*i].ids, extents[*i].new)).collect();
         let (mut sequences, mut next) = decoder.start(&given)?;
         let mut live = batch.to_vec();
         loop {

@@ -118,7 +118,7 @@ impl<'a> Sizes<'a> {
         let flights = move |sequences| halves(FULL_FLIGHT.min(total(sequences)).max(longest), longest).chain([longest]);
         let rows = move || {
             let whole_blocks = move |rows| if rows == vocabulary { rows } else { rows / BLOCK * BLOCK };
-            halves(vocabulary, fewest).map(whole_blocks).chain([fewest])
+            halves(vocabulary, fewest).map(whole_blocks).filter(move |rows| *rows > fewest).chain([fewest])
         };
         [true, false].into_iter().flat_map(move |resident| {
             batches().flat_map(move |sequences| {
@@ -176,7 +176,7 @@ impl<'a> Sizes<'a> {
             + launches as u64 * Chunk::device_bytes(0)
             + (4 * (tokens + sequences) + 8 * tokens * model.config.hidden) as u64;
         let visits = model.stages.iter().map(|stage| self.visit(stage, choice)).max().unwrap_or(0);
-        rotary + caches + weights + waiting + visits
+        self.limits.reserved + rotary + caches + weights + waiting + visits
     }
 
     /// Whether the largest buffers fit one binding each.

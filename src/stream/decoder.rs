@@ -80,13 +80,19 @@ impl<'a> Decoder<'a> {
         &self.plan
     }
 
-    /// Takes up prompts, at most [`DecodePlan::sequences`] of them, each with its extent, and finds the likeliest next token
-    /// of each. The token is the vocabulary's size or more where the model gives no finite logit.
+    /// Takes up prompts, each with the number of tokens to be found at most, and finds the likeliest next token of each: the
+    /// vocabulary's size or more where the model gives no finite logit.
     ///
     /// # Errors
-    /// When the device failed.
-    pub fn start(&self, prompts: &[(&[u32], Extent)]) -> Result<(Sequences, Vec<u32>)> {
-        let capacity = prompts.iter().map(|(_, extent)| extent.prompt + extent.new).max().unwrap_or(0);
+    /// When there are more or longer sequences than the plan has room for, or the device failed.
+    pub fn start(&self, prompts: &[(&[u32], usize)]) -> Result<(Sequences, Vec<u32>)> {
+        let capacity = prompts.iter().map(|(ids, new)| ids.len() + new).max().unwrap_or(0);
+        if prompts.len() > self.plan.sequences
+            || capacity > self.plan.capacity
+            || prompts.iter().any(|(ids, _)| ids.len() > self.plan.flight)
+        {
+            return Err(Error::Device("the sequences are not those that were planned for".into()));
+        }
         let cache = |stage: &Stage| match stage {
             Stage::Attention(block) => Cache::new(self.device, block, prompts.len(), capacity).map(Some),
             _ => Ok(None),
@@ -128,9 +134,11 @@ impl<'a> Decoder<'a> {
     /// Lets sequence `place` go; the last one takes its place, as with [`Vec::swap_remove`].
     ///
     /// # Errors
-    /// When the device failed.
+    /// When there is no such place, or the device failed.
     pub fn remove(&self, sequences: &mut Sequences, place: usize) -> Result<()> {
-        let last = sequences.lengths.len() - 1;
+        let Some(last) = sequences.lengths.len().checked_sub(1).filter(|last| place <= *last) else {
+            return Err(Error::Device(format!("there is no sequence at place {place}")));
+        };
         let length = sequences.lengths[last];
         sequences.lengths.swap_remove(place);
         if place == last {
@@ -144,7 +152,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whole prompts, the first of them at `place`.
-    fn prompts_flight(&self, place: usize, prompts: &[(&[u32], Extent)], capacity: usize) -> Result<Flight> {
+    fn prompts_flight(&self, place: usize, prompts: &[(&[u32], usize)], capacity: usize) -> Result<Flight> {
         let mut chunk = Chunk::new();
         let mut slots = Vec::new();
         for (i, (ids, _)) in prompts.iter().enumerate() {
