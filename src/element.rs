@@ -1,5 +1,6 @@
 //! The three ways in which a checkpoint stores a number, and the conversions between them and `f32`.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::{Error, Result};
@@ -61,13 +62,18 @@ impl Element {
         match self {
             Element::F32 => bytemuck::cast_slice_mut::<f32, u8>(out).copy_from_slice(bytes),
             Element::F16 => {
+                // Whole slices are converted several at a time, which needs them aligned.
+                if let Ok(halves) = bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                    halves.convert_to_f32_slice(out);
+                    return Ok(());
+                }
                 for (value, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *value = f16::from_le_bytes(*pair).to_f32();
                 }
             }
             Element::Bf16 => {
                 for (value, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *value = bf16::from_le_bytes(*pair).to_f32();
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes(*pair)) << 16);
                 }
             }
         }

@@ -13,7 +13,7 @@ fn matches_float64() {
     for _ in 0..6 {
         let batch = Batch::new(&mut random);
         let (first, rows) = batch.slice(&mut random);
-        let columns = random.size(1, 150);
+        let columns = random.size(9, 150);
         let (delta_stride, activation_stride) = (rows + 3, columns + 4);
         let delta = random.values(batch.ids.len() * delta_stride);
         let activation = random.values(batch.ids.len() * activation_stride);

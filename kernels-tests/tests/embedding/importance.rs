@@ -14,7 +14,7 @@ fn matches_float64() {
     for accumulate in Accumulate::ALL.into_iter().cycle().take(6) {
         let batch = Batch::new(&mut random);
         let (first, rows) = batch.slice(&mut random);
-        let columns = random.size(1, 150);
+        let columns = random.size(9, 150);
         let stride = columns + 5;
         let delta = random.values(batch.ids.len() * stride);
         let old = random.values(rows * columns);

@@ -49,7 +49,7 @@ fn matches_float64() {
     let mut random = Random::new("embedding/tied_importance");
     for accumulate in Accumulate::ALL.into_iter().cycle().take(6) {
         let batch = Batch::new(&mut random);
-        let (tokens, vocabulary, columns) = (batch.ids.len(), batch.vocabulary, random.size(1, 150));
+        let (tokens, vocabulary, columns) = (batch.ids.len(), batch.vocabulary, random.size(9, 150));
         let logits_delta = random.values(tokens * vocabulary);
         let [activation, delta] = [(); 2].map(|()| random.values(tokens * columns));
         let operands = [&logits_delta[..], &activation, &delta];

@@ -92,3 +92,28 @@ fn slices_of_w_keep_the_bits() {
         assert_eq!(product(&[(0, cut), (cut, rows)]), product(&[(0, rows)]), "{}", device.name());
     }
 }
+
+/// Which other tokens are in a launch changes no bits of a token's results: a memory budget, which decides that, must not
+/// show in what comes out. (One token alone, as in decoding, is a product of a matrix and a vector on the CPU.)
+#[test]
+fn other_tokens_in_the_launch_change_no_bits() {
+    let mut random = Random::new("linear/matmul_nn tokens");
+    let (tokens, rows, columns) = (random.size(40, 90), random.size(64, 300), random.size(64, 300));
+    let x = random.values(tokens * rows);
+    for element in Element::ALL {
+        let (bytes, _) = stored(&mut random, element, rows * columns);
+        for device in devices() {
+            let (bx, bw) = (device.upload_new(&x).unwrap(), device.upload_new(&bytes).unwrap());
+            let matrix = Matrix { buffer: &bw, element, rows, columns };
+            let product = |tokens: usize| {
+                let by = device.allocate((tokens * columns * 4) as u64).unwrap();
+                run(device, tokens, Window::all(&bx, rows), matrix, Window::all(&by, columns), false).unwrap();
+                device.read::<f32>(&by, tokens * columns).unwrap()
+            };
+            let all = product(tokens);
+            for some in [2, 3, random.size(4, 16), 17, random.size(18, tokens)] {
+                assert_eq!(product(some), all[..some * columns], "{} {element:?} {some}", device.name());
+            }
+        }
+    }
+}

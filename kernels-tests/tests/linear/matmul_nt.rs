@@ -96,3 +96,28 @@ fn a_split_over_columns_keeps_the_bits() {
         assert_eq!(device.read::<f32>(&by, tokens * rows).unwrap(), whole, "{}", device.name());
     }
 }
+
+/// Which other tokens are in a launch changes no bits of a token's results: a memory budget, which decides that, must not
+/// show in what comes out. (One token alone, as in decoding, is a product of a matrix and a vector on the CPU.)
+#[test]
+fn other_tokens_in_the_launch_change_no_bits() {
+    let mut random = Random::new("linear/matmul_nt tokens");
+    let (tokens, rows, columns) = (random.size(40, 90), random.size(64, 300), random.size(64, 300));
+    let x = random.values(tokens * columns);
+    for element in Element::ALL {
+        let (bytes, _) = stored(&mut random, element, rows * columns);
+        for device in devices() {
+            let (bx, bw) = (device.upload_new(&x).unwrap(), device.upload_new(&bytes).unwrap());
+            let matrix = Matrix { buffer: &bw, element, rows, columns };
+            let product = |tokens: usize| {
+                let by = device.allocate((tokens * rows * 4) as u64).unwrap();
+                run(device, tokens, Window::all(&bx, columns), matrix, Window::all(&by, rows), false).unwrap();
+                device.read::<f32>(&by, tokens * rows).unwrap()
+            };
+            let all = product(tokens);
+            for some in [2, 3, random.size(4, 16), 17, random.size(18, tokens)] {
+                assert_eq!(product(some), all[..some * rows], "{} {element:?} {some}", device.name());
+            }
+        }
+    }
+}

@@ -46,7 +46,7 @@ fn matches_float64_and_splits_keep_the_bits() {
     let mut random = Random::new("vector/importance");
     for accumulate in Accumulate::ALL {
         for per_token in [1, random.size(2, 4)] {
-            let (tokens, width) = (random.size(8, 150), random.size(1, 200));
+            let (tokens, width) = (random.size(8, 150), random.size(9, 200));
             let offsets = random.offsets(7, tokens);
             let p = Params {
                 units: 7,
