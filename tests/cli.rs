@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{directory, numbers, relative};
-use efface::checkpoint::TensorFile;
+use efface::checkpoint::{Checkpoint, PatchKind, PatchWriter, TensorFile, write_edited};
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 7] = ["devices", "inspect", "fisher", "grads", "eval", "apply", "revert"];
@@ -303,8 +303,8 @@ fn bad_input_is_one_line_and_leaves_nothing_behind() {
 #[test]
 fn a_missing_shard_is_named() {
     let copy = Copy::of("mistral-sharded");
-    let shards = copy.listing().into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    let shard = shards.last().unwrap();
+    let mut shards = copy.listing().into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let shard = shards.next_back().unwrap();
     fs::remove_file(&shard).unwrap();
     let line = refused(&borrowed(&copy.fisher("F.safetensors", &[])), 2);
     assert!(line.contains(shard.file_name().unwrap().to_str().unwrap()), "{line}");
@@ -442,4 +442,52 @@ fn a_full_disk_is_status_1_and_leaves_no_output() {
     }
     good(&borrowed(&arguments));
     assert!(!copy.path("F.safetensors.partial").exists());
+}
+
+/// A patch that changes the sign of every 100th element of the F32 checkpoint `base`, and the edited checkpoint.
+fn make_patch(base: &Path, edited: &Path, patch: &Path, kind: PatchKind) {
+    let base = Checkpoint::open(base).unwrap();
+    let mut writer = PatchWriter::create(patch, kind, &base, [].into()).unwrap();
+    let sha256 = write_edited(&base, edited, &mut |tensor, old| {
+        let mut new = old.to_vec();
+        new.iter_mut().skip(3).step_by(400).for_each(|byte| *byte ^= 0x80);
+        writer.record(tensor, old, &new)?;
+        Ok(Some(new))
+    });
+    writer.finish(&sha256.unwrap()).unwrap().commit().unwrap();
+}
+
+#[test]
+fn a_patch_goes_forwards_and_backwards_bit_for_bit() {
+    let copy = Copy::of("llama");
+    let [base, edited, patch, there, back, again] =
+        ["checkpoint", "edited", "p.patch", "there", "back", "again"].map(|name| copy.path(name));
+    make_patch(&base, &edited, &patch, PatchKind::Reversible);
+    let call = |command: &'static str, model: &Path, patch: &Path, out: &Path| {
+        [command, "--model", text(model), "--patch", text(patch), "--out", text(out)].map(String::from)
+    };
+    let weights = |directory: &Path| fs::read(directory.join("model.safetensors")).unwrap();
+    good(&borrowed(&call("apply", &base, &patch, &there)));
+    assert!(weights(&there) == weights(&edited) && weights(&there) != weights(&base));
+    let said = good(&[&borrowed(&call("revert", &there, &patch, &back))[..], &["--json"]].concat());
+    assert!(weights(&back) == weights(&base));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["sha256"], Checkpoint::open(&base).unwrap().sha256());
+    for file in ["config.json", "model.safetensors"] {
+        assert!(fs::read(back.join(file)).unwrap() == fs::read(base.join(file)).unwrap(), "{file}");
+    }
+
+    let (other, forward) = (copy.path("other"), copy.path("f.patch"));
+    make_patch(&base, &other, &forward, PatchKind::Forward);
+    let before = copy.listing();
+    for (arguments, needle) in [
+        (call("apply", &edited, &patch, &again), "p.patch"),
+        (call("revert", &base, &patch, &again), "p.patch"),
+        (call("revert", &other, &forward, &again), "f.patch"),
+        (call("apply", &base, &patch, &there), "exists"),
+    ] {
+        let line = refused(&borrowed(&arguments), 2);
+        assert!(line.contains(needle), "{line}");
+        assert_eq!(copy.listing(), before, "{line}");
+    }
 }
