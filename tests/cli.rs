@@ -300,6 +300,22 @@ fn bad_input_is_one_line_and_leaves_nothing_behind() {
     }
 }
 
+/// Weights so large that the loss overflows are finite, so the call is right and the work fails.
+#[test]
+fn a_model_that_computes_nothing_is_status_1_and_leaves_nothing_behind() {
+    let copy = Copy::of("llama");
+    let mut bytes = copy.read(WEIGHTS);
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for value in bytes[header..].chunks_mut(4) {
+        value.copy_from_slice(&1e38f32.to_le_bytes());
+    }
+    copy.write(WEIGHTS, bytes);
+    let before = copy.listing();
+    let line = refused(&borrowed(&copy.fisher("F.safetensors", &[])), 1);
+    assert!(line.contains("loss"), "{line}");
+    assert_eq!(copy.listing(), before);
+}
+
 #[test]
 fn a_missing_shard_is_named() {
     let copy = Copy::of("mistral-sharded");

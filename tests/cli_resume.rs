@@ -175,6 +175,27 @@ fn other_settings_data_or_memory_start_over_and_say_so() {
 }
 
 #[test]
+fn a_refused_call_undoes_nothing() {
+    let run = Run::of("llama", &[]);
+    run.finish("whole.safetensors", &[]);
+    interrupted(&run, "F.safetensors");
+    let mut smaller = Run::of("llama", &[]);
+    smaller.arguments.clone_from(&run.arguments);
+    let memory = smaller.arguments.iter().position(|argument| argument == "--memory").unwrap() + 1;
+    smaller.arguments[memory] = "1000".into();
+    let before = entries(&run.partial("F.safetensors"));
+    fs::rename(run.partial("F.safetensors"), smaller.partial("F.safetensors")).unwrap();
+    let output = smaller.command("F.safetensors", &[]).output().unwrap();
+    fs::rename(smaller.partial("F.safetensors"), run.partial("F.safetensors")).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run.command("F.safetensors", &["--no-such-flag"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(entries(&run.partial("F.safetensors")), before);
+    assert!(run.finish("F.safetensors", &[]).contains(GOING_ON));
+    assert!(run.bytes("whole.safetensors") == run.bytes("F.safetensors"));
+}
+
+#[test]
 fn a_damaged_state_starts_over() {
     let run = Run::of("gpt2", &[]);
     run.finish("whole.safetensors", &[]);

@@ -72,8 +72,6 @@ pub fn run(args: &Args) -> Result<()> {
     let metadata = metadata(args, &input, &dataset);
     let key = key(args, &metadata, &device);
 
-    // Whatever is wrong with the weights or the budget is found before anything is written.
-    input.pass(&device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
     let run = ResumableRun::begin(&partial, &key)?;
     if let Some(error) = taken.filter(|_| !run.was_complete()) {
         return Err(error);
@@ -85,8 +83,8 @@ pub fn run(args: &Args) -> Result<()> {
             tell(args, &dataset, &device, &report, &outputs, seconds)
         }
         Err(error) => {
-            if error.is_input() {
-                // Going on would not help, so nothing stays behind.
+            // A wrong call leaves nothing behind, and nothing of an earlier run undone.
+            if matches!(error, Error::Failed(_)) || (error.is_input() && !run.found()) {
                 let _ = run.discard();
             }
             Err(error)
@@ -124,6 +122,10 @@ fn measure(
         run.accumulate(&pass, units, &sums, &mut say, &|done, total| progress.tick(done, total))?;
     let seconds = progress.seconds();
     drop(progress);
+    if let Some(number) = report.losses.iter().position(|loss| !loss.mean().is_finite()) {
+        let loss = report.losses[number].mean();
+        return Err(Error::Failed(format!("the loss of sample {number} is {loss}: no importance can be made of it")));
+    }
     let written = run.was_complete();
     run.mark_complete()?;
     for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
@@ -213,8 +215,5 @@ fn tell(
         device.name(),
         format::bytes(device.budget().peak()),
     ));
-    if !loss.is_finite() {
-        return Err(Error::Failed(format!("the mean loss is {loss}: the model computes nothing with these weights")));
-    }
     Ok(())
 }

@@ -58,6 +58,7 @@ pub enum Start {
 pub struct ResumableRun<'a> {
     directory: PathBuf,
     key: &'a str,
+    found: bool,
     _lock: File,
 }
 
@@ -92,9 +93,12 @@ impl<'a> ResumableRun<'a> {
     /// When the directory holds something else, another process works in it, or it cannot be made.
     pub fn begin(directory: &Path, key: &'a str) -> Result<Self> {
         let failed = |e| Error::writing(directory, e);
-        match fs::create_dir(directory) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_ours(directory)?,
-            result => result.map_err(failed)?,
+        let found = match fs::create_dir(directory) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => true,
+            result => result.map(|()| false).map_err(failed)?,
+        };
+        if found {
+            check_ours(directory)?;
         }
         let lock = File::create(directory.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
@@ -105,7 +109,12 @@ impl<'a> ResumableRun<'a> {
             // Where a file system knows no locks, keeping two runs apart is left to the caller.
             Err(fs::TryLockError::Error(_)) => {}
         }
-        Ok(ResumableRun { directory: directory.to_path_buf(), key, _lock: lock })
+        Ok(ResumableRun { directory: directory.to_path_buf(), key, found, _lock: lock })
+    }
+
+    /// Whether there was an interrupted run, of this key or another, rather than nothing.
+    pub fn found(&self) -> bool {
+        self.found
     }
 
     /// The device and host memory, in bytes, with which an interrupted run of this key was planned. The same plan, and so
