@@ -17,6 +17,7 @@ mod real;
 pub mod reduce;
 pub(crate) mod shader;
 mod simd;
+pub mod update;
 pub mod vector;
 
 pub use operands::{Accumulate, Matrix, Segments, Window};
@@ -55,6 +56,7 @@ pub fn registry() -> impl Iterator<Item = &'static Kernel> {
         loss::KERNELS,
         norm::KERNELS,
         reduce::KERNELS,
+        update::KERNELS,
         vector::KERNELS,
     ]
     .into_iter()
