@@ -6,5 +6,6 @@ pub mod importance;
 pub mod names;
 pub mod norms;
 pub mod resume;
+pub mod selection;
 pub mod store;
 mod workspace;
