@@ -52,6 +52,35 @@ fn counts_exactly() {
     }
 }
 
+/// Quotients so close below an edge that they round to it: integers a and b of 24 bits with a b-th less than the edge.
+#[test]
+fn a_quotient_that_rounds_to_an_edge_belongs_to_its_bin() {
+    let mut random = Random::new("update/log_ratio_histogram rounding");
+    let pairs: Vec<(f32, f32)> = (0..5000)
+        .map(|_| {
+            let (b, parts) = (random.size(1 << 23, (1 << 24) - 1), random.size(129, 255));
+            ((b * parts / 128) as f32, b as f32)
+        })
+        .filter(|(a, b)| *a < 2f32.powi(24) && *b < 2f32.powi(24))
+        .collect();
+    let (forget, retain): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+    let mut want = vec![0u32; BINS];
+    let mut rounded_up = 0;
+    for (a, b) in &pairs {
+        let exact = f64::from(*a) / f64::from(*b);
+        let bin = bin(Some((f64::from(*a), f64::from(*b))));
+        rounded_up += u32::from(exact < f64::from(lower_edge(bin).unwrap()));
+        want[bin] += 1;
+    }
+    assert!(rounded_up > 100, "{rounded_up} quotients round up to an edge");
+    for device in devices() {
+        let [bf, br] = [&forget, &retain].map(|v| device.upload_new(v).unwrap());
+        let bh = device.allocate(4 * BINS as u64).unwrap();
+        run(device, pairs.len(), &bf, 1.0, &br, 1.0, 0.0, &bh).unwrap();
+        assert_eq!(device.read::<u32>(&bh, BINS).unwrap(), want, "{}", device.name());
+    }
+}
+
 #[test]
 fn edges_and_bins_agree() {
     let edges: Vec<f32> = (UNDERFLOW..=INFINITE).map(|b| lower_edge(b).unwrap()).collect();
