@@ -14,8 +14,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> best: array<u32>;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let token = group.x;
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let token = group.x + group.y * groups.x;
+    if token >= params.tokens {
+        return;
+    }
     var score = bitcast<f32>(best[token * 2u]);
     var column = best[token * 2u + 1u];
     for (var i = local; i < params.width; i += WG_SIZE) {

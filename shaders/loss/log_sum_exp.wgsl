@@ -38,8 +38,15 @@ fn reduce(local: u32, value: f32, maximum: bool) -> f32 {
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let token = group.x;
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let token = group.x + group.y * groups.x;
+    if token >= params.tokens {
+        return;
+    }
     let row = token * params.width;
     var maximum = state[token * 3u];
     var sum = state[token * 3u + 1u];

@@ -36,3 +36,18 @@ fn finds_the_first_of_the_largest() {
     reference(&params, &kernels_tests::wide(&logits), &mut scores, &mut columns);
     assert_eq!(columns, want);
 }
+
+/// More tokens than a dimension of a launch has workgroups.
+#[test]
+fn many_tokens_take_a_second_dimension() {
+    let tokens = 65_537;
+    let logits: Vec<f32> = (0..2 * tokens).map(|i| if i % 3 == 0 { 1.0 } else { 0.0 }).collect();
+    for device in devices() {
+        let bl = device.upload_new(&logits).unwrap();
+        let best = device.upload_new(&initial_best(tokens)).unwrap();
+        run(device, tokens, 2, 0, &bl, &best).unwrap();
+        for (token, best) in device.read::<u32>(&best, 2 * tokens).unwrap().chunks(2).enumerate() {
+            assert_eq!(best[1], u32::from((2 * token + 1) % 3 == 0), "token {token} on {}", device.name());
+        }
+    }
+}

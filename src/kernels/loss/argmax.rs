@@ -6,7 +6,7 @@ use super::fold_best;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, index, launch};
+use crate::kernels::{Cost, Kernel, Real, index, launch, row_grid};
 
 /// How the registry lists it.
 pub const KERNEL: Kernel = Kernel { name: "loss/argmax", summary: "running arg max over slices of the vocabulary" };
@@ -36,7 +36,7 @@ pub fn run(
     best: &Buffer,
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
-    launch(device, KERNEL.name, "", &params, &[logits, best], [params.tokens, 1, 1], |buffers| {
+    launch(device, KERNEL.name, "", &params, &[logits, best], row_grid(tokens), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

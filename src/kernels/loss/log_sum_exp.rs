@@ -7,7 +7,7 @@ use super::BLOCK;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, index, launch};
+use crate::kernels::{Cost, Kernel, Real, index, launch, row_grid};
 
 /// How the registry lists it.
 pub const KERNEL: Kernel =
@@ -39,7 +39,7 @@ pub fn run(
     state: &Buffer,
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
-    launch(device, KERNEL.name, "", &params, &[logits, targets, state], [params.tokens, 1, 1], |buffers| {
+    launch(device, KERNEL.name, "", &params, &[logits, targets, state], row_grid(tokens), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }
