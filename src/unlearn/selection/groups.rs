@@ -75,7 +75,7 @@ impl Grouping {
                 None => return Err(Error::argument(format!("a tensor of shape {shape:?} has no attention heads"))),
             },
         };
-        if rows * columns > 0 && !(height > 0 && width > 0 && rows % height == 0 && columns % width == 0) {
+        if rows * columns > 0 && !(rows.is_multiple_of(height) && columns.is_multiple_of(width)) {
             return Err(Error::argument(format!(
                 "heads of {} do not divide a tensor of shape {shape:?}",
                 heads.map_or(0, |heads| heads.dim)
