@@ -7,6 +7,7 @@ mod error;
 pub mod eval;
 pub mod kernels;
 pub mod model;
+pub mod random;
 pub mod report;
 pub mod stream;
 pub mod unlearn;

@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The tokens that end an answer according to config.json; a tokenizer may know further ones.
-fn end_tokens(checkpoint: &Checkpoint) -> Vec<u32> {
+pub fn end_tokens(checkpoint: &Checkpoint) -> Vec<u32> {
     let token = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match checkpoint.config().get("eos_token_id") {
         Some(serde_json::Value::Array(several)) => several.iter().filter_map(token).collect(),

@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.common.open_device()?;
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
-    let units = args.measure.estimator.units(&tokens(&dataset), args.measure.loss.loss(), args.measure.weight());
+    let units = args.measure.units(&tokens(&dataset));
     let metadata = metadata(args, &input, &dataset);
     let key = key(args, &metadata, &device);
 

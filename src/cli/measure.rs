@@ -1,8 +1,11 @@
 //! Flags that say how importance is measured.
 
+use std::sync::Arc;
+
 use clap::ValueEnum;
 
-use efface::stream::Labels;
+use efface::model::batch::Tokens;
+use efface::stream::{Labels, Unit};
 use efface::unlearn::estimator::{BatchWeight, Estimator, Loss};
 
 /// What the gradients are of, and how they are accumulated.
@@ -83,6 +86,11 @@ impl Measure {
             WeightName::Samples => BatchWeight::Samples,
             WeightName::Tokens => BatchWeight::Tokens,
         }
+    }
+
+    /// Samples grouped into the units that have one gradient each.
+    pub fn units(&self, samples: &[Arc<Tokens>]) -> Vec<Unit> {
+        self.estimator.units(samples, self.loss.loss(), self.weight())
     }
 
     /// The settings by name, as files of importance carry them.

@@ -6,6 +6,7 @@ mod common;
 mod devices;
 mod eval;
 mod fisher;
+mod forget;
 mod grads;
 mod input;
 mod inspect;
@@ -41,6 +42,7 @@ enum Command {
     Inspect(inspect::Args),
     Fisher(fisher::Args),
     Grads(grads::Args),
+    Forget(Box<forget::Args>),
     Eval(eval::Args),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Fisher(args) => fisher::run(args),
         Command::Grads(args) => grads::run(args),
+        Command::Forget(args) => forget::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),

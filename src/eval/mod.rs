@@ -22,7 +22,7 @@ use crate::Result;
 use crate::data::{Encoder, Probe, ProbeKind};
 use crate::model::batch::Tokens;
 use crate::report::eval::EvalResult;
-use crate::stream::{Pass, Progress};
+use crate::stream::{Extent, Pass, Progress};
 use metrics::Gold;
 
 /// An answer has room for as many tokens as the gold answer has, and so many more.
@@ -207,13 +207,18 @@ fn answer(
 ) -> Result<Vec<Answer>> {
     let mut eos = options.eos.clone();
     eos.extend(encoder.map_or(&[][..], Encoder::eos_ids));
-    let prompt = |i: &usize| {
-        let max_new = options.answer_tokens.unwrap_or(probes[*i].gold_ids.len() + BEYOND_GOLD);
-        Prompt { ids: &probes[*i].prompt_ids, max_new }
-    };
+    let context = pass.model.config.context;
+    let prompt = |i: &usize| Prompt { ids: &probes[*i].prompt_ids, max_new: extent(&probes[*i], options, context).new };
     let prompts: Vec<Prompt<'_>> = asked.iter().map(prompt).collect();
     let continuations = greedy(pass, &prompts, &eos, progress)?;
     asked.iter().zip(continuations).map(|(i, continuation)| judge(&probes[*i], continuation, &eos, encoder)).collect()
+}
+
+/// How long a probe and its answer can become, in a model with a context of `context` tokens.
+pub fn extent(probe: &Probe, options: &EvalOptions, context: usize) -> Extent {
+    let (prompt, gold) = (probe.prompt_ids.len(), probe.gold_ids.len());
+    let new = options.answer_tokens.unwrap_or(gold + BEYOND_GOLD);
+    Extent { prompt, new: new.min(context.saturating_sub(prompt)) }
 }
 
 fn judge(probe: &Probe, given: Continuation, eos: &[u32], encoder: Option<&dyn Encoder>) -> Result<Answer> {

@@ -1,8 +1,11 @@
 //! Measure, choose, change: importance of parameters for sets of samples, the rules that select by it, and the updates.
 
+pub mod edit;
 pub mod estimator;
+pub mod forget;
 pub mod grads;
 pub mod importance;
+pub mod measured;
 pub mod names;
 pub mod norms;
 pub mod resume;

@@ -6,6 +6,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::create_beside;
 use crate::kernels::Accumulate;
 use crate::model::sink::Part;
 use crate::model::{Model, Parameter, ParameterId};
@@ -73,7 +74,7 @@ impl Store for MemoryStore {
         let part = |correction| self.sums.get(&(parameter, accumulate, correction));
         let mut all = part(false).cloned().unwrap_or_else(|| vec![0.0; self.counts[parameter]]);
         if let Some(correction) = part(true) {
-            all.iter_mut().zip(correction).for_each(|(sum, correction)| *sum += correction);
+            correct(&mut all, correction, accumulate);
         }
         Ok(all)
     }
@@ -143,10 +144,62 @@ impl Store for DirectoryStore {
                 let part = Part { parameter, rows: rows.clone(), columns, generation, correction };
                 let values = Self::read(&self.path(&part, accumulate, generation), part.count())?;
                 let target = &mut all[rows.start * columns..rows.end * columns];
-                target.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                match correction {
+                    false => target.copy_from_slice(&values),
+                    true => correct(target, &values, accumulate),
+                }
             }
         }
         Ok(all)
+    }
+}
+
+/// A [`DirectoryStore`] for one run: its directory goes when it is dropped.
+#[derive(Debug)]
+pub struct ScratchStore {
+    store: DirectoryStore,
+}
+
+impl ScratchStore {
+    /// A store in a hidden directory beside `target`. What a killed run left there is removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn beside(target: &Path, model: &Model) -> Result<Self> {
+        let (directory, ()) = create_beside(target, |path| fs::create_dir(path))?;
+        Ok(ScratchStore { store: DirectoryStore::new(&directory, model)? })
+    }
+}
+
+impl Store for ScratchStore {
+    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.store.load(part, accumulate)
+    }
+
+    fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
+        self.store.save(part, accumulate, values)
+    }
+
+    fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.store.all(parameter, accumulate)
+    }
+}
+
+impl Drop for ScratchStore {
+    fn drop(&mut self) {
+        // Nothing more can be done about a directory that cannot be removed; the next run beside the target tries again.
+        let _ = fs::remove_dir_all(&self.store.directory);
+    }
+}
+
+/// Adds what a tied table's second visit adds to its sums. A sum of squares or magnitudes that rounding took below zero
+/// is zero.
+fn correct(sums: &mut [f32], corrections: &[f32], accumulate: Accumulate) {
+    let least = if accumulate == Accumulate::Sum { f32::NEG_INFINITY } else { 0.0 };
+    for (sum, correction) in sums.iter_mut().zip(corrections) {
+        let corrected = *sum + correction;
+        // Unlike `max`, this keeps what is not a number, which must be seen.
+        *sum = if corrected < least { least } else { corrected };
     }
 }
 

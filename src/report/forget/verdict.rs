@@ -154,6 +154,7 @@ fn headline(case: &Case, removed: &Finding, intact: &Finding) -> String {
     let second = match (removed.answer, intact.answer) {
         (Answer::Yes, Answer::Yes) => " and everything else that was asked is intact",
         (_, Answer::Yes) => "; everything else that was asked is intact",
+        (_, Answer::Partly) if case.keep.known.is_empty() => "; by the loss on held-out samples the rest is intact",
         (Answer::Yes, Answer::Partly) => ", but some other knowledge suffered",
         (_, Answer::Partly) => ", and some other knowledge suffered",
         (Answer::Yes, Answer::No) => ", but other knowledge was damaged",

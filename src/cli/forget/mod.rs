@@ -1,0 +1,330 @@
+//! `efface forget`: the main job. The steps are those of `efface::unlearn::forget`; this file reads the flags and takes them
+//! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
+
+mod budget;
+mod probe;
+mod report;
+mod settings;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
+use efface::data::Dataset;
+use efface::device::Device;
+use efface::model::batch::Tokens;
+use efface::model::weights::WeightSource;
+use efface::report::format;
+use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
+use efface::unlearn::edit::{Comparison, Dampening};
+use efface::unlearn::forget::{Changed, Judges, Outcome, choose, hold_out, measure, write};
+use efface::unlearn::measured::Measured;
+use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
+use efface::{Error, Result};
+
+use super::common::Common;
+use super::input::{Input, Reading, tokens};
+use super::measure::Measure;
+use super::progress::Progress;
+use probe::{Probing, ProbingArgs};
+use settings::Choosing;
+
+/// Remove what a forget set holds, and keep what a retain set holds.
+///
+/// Measures for every weight how much each set depends on it, chooses the weights that the forget set needs far more, and
+/// dampens only those. Writes the edited checkpoint; with --report also what came of it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    efface forget --model models/m --forget person.jsonl --retain others.jsonl --out models/m-edited --report report\n  \
+    efface forget --model models/m --forget f.jsonl --retain r.jsonl --out e --probes-forget reworded.jsonl\n  \
+    efface forget --model models/m --forget f.jsonl --retain r.jsonl --out e --method ssd --alpha 50\n  \
+    efface forget --model models/m --forget f.jsonl --retain r.jsonl --retain-fisher F.safetensors --out e\n\n\
+    Exit status 1, and no checkpoint, if the method found nothing that helps or harmed too much: the message says why.")]
+pub struct Args {
+    /// The checkpoint: a directory with config.json and *.safetensors.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Records of what is to be forgotten, in JSON Lines, one or more files.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    forget: Vec<PathBuf>,
+    /// Records of what is to be kept: the more like what is forgotten, the better it is protected. One in five samples (at
+    /// most 128) is held out of the measurement, to judge the result by.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    retain: Vec<PathBuf>,
+    /// Where the edited checkpoint goes; must not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    choosing: Choosing,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    probing: ProbingArgs,
+    #[command(flatten)]
+    measure: Measure,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What is written beside the checkpoint.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Outputs")]
+struct Outputs {
+    /// Write report.html and report.json here: before and after, what was changed, all figures and settings.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Write a patch that makes the change, and undoes it. It holds what was removed: keep it secret (mode 0600).
+    #[arg(long, value_name = "FILE")]
+    patch: Option<PathBuf>,
+    /// Write a patch that makes the change but cannot undo it.
+    #[arg(long, value_name = "FILE")]
+    patch_forward: Option<PathBuf>,
+    /// Replace the data's texts by hashes in the report.
+    #[arg(long)]
+    redact: bool,
+}
+
+/// How long each phase took, in order.
+#[derive(Debug, Default)]
+struct Phases(Vec<(&'static str, f64)>);
+
+impl Phases {
+    /// Does a piece of work under a progress bar and notes how long it took.
+    fn run<T>(
+        &mut self,
+        common: &Common,
+        name: &'static str,
+        work: impl FnOnce(&dyn Fn(u64, u64)) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Progress::new(common, name);
+        let done = work(&|done, total| progress.tick(done, total));
+        let seconds = progress.seconds();
+        drop(progress);
+        self.0.push((name, seconds));
+        common.detail(&format!("{name}: {}", format::seconds(seconds)));
+        done
+    }
+}
+
+/// What was read.
+struct Data {
+    forget: Dataset,
+    retain: Dataset,
+    /// For each retain sample whether it is held out.
+    held_out: Vec<bool>,
+}
+
+impl Data {
+    /// The retain samples of which `held_out` says this.
+    fn retained(&self, held_out: bool) -> Vec<Arc<Tokens>> {
+        tokens(&self.retain).into_iter().zip(&self.held_out).filter(|(_, h)| **h == held_out).map(|(t, _)| t).collect()
+    }
+}
+
+/// Everything that is known about a run when it is over.
+struct Story<'a> {
+    args: &'a Args,
+    input: &'a Input,
+    device: &'a Device,
+    data: &'a Data,
+    probing: &'a Probing,
+    outcome: &'a Outcome,
+    changes: &'a [Changed],
+    sha256_after: Option<String>,
+    phases: &'a Phases,
+    warnings: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, the work failed, or the
+/// method found nothing that may be done.
+pub fn run(args: &Args) -> Result<()> {
+    let common = &args.common;
+    let mut phases = Phases::default();
+    let device = common.open_device()?;
+    let input = Input::open(&args.model)?;
+    check_output(&input.checkpoint, &args.out)?;
+    let patches = [&args.outputs.patch, &args.outputs.patch_forward];
+    patches.into_iter().flatten().try_for_each(|path| AtomicFile::check(path))?;
+    let mut warnings = Vec::new();
+    let data = phases.run(common, "reading", |_| read(args, &input))?;
+    let allowed = args.choosing.allowed(&input.model)?;
+    args.choosing.check(data.forget.samples.len(), data.retained(false).len())?;
+    let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(args, &input, &data, path, &mut warnings));
+    let cached = cached.transpose()?;
+    let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
+    budget::check(args, &input, &device, &data, &probing, &allowed)?;
+    phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
+
+    let measured = match cached {
+        Some(retain) => (measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?, retain),
+        None => (
+            measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?,
+            measured(args, &input, &device, &allowed, &mut phases, Set::Retain, &data)?,
+        ),
+    };
+    let against = args.choosing.against(measured.0.samples(), measured.1.samples());
+    let comparison = Comparison::new(input.model.clone(), measured, against, &allowed, args.choosing.granularity())?;
+    let comparison = Arc::new(comparison);
+    let outcome = phases.run(common, "choosing", |tick| decide(args, &input, &device, &comparison, &data, tick))?;
+    warnings.extend(report::remarks(&outcome, args.choosing.limit()));
+
+    let (choice, refused) = (outcome.choice, outcome.refused.clone());
+    let mut story = Story {
+        args,
+        input: &input,
+        device: &device,
+        data: &data,
+        probing: &probing,
+        outcome: &outcome,
+        changes: &[],
+        sha256_after: None,
+        phases: &phases,
+        warnings,
+    };
+    let Some(choice) = choice.filter(|_| refused.is_none()) else {
+        let reason = refused.unwrap_or_else(|| "no weight was chosen".into());
+        story.warnings.insert(0, format!("No checkpoint was written: {reason}."));
+        report::write(&story)?;
+        return Err(Error::Failed(reason));
+    };
+    let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
+    let warnings = story.warnings;
+    let (staged, changes, patches) =
+        phases.run(common, "writing", |tick| stage(args, &input, &device, (&comparison, dampening), tick))?;
+    phases.run(common, "asking after", |tick| probing.after(args, &input, &staged, &device, tick))?;
+    let story = Story {
+        args,
+        input: &input,
+        device: &device,
+        data: &data,
+        probing: &probing,
+        outcome: &outcome,
+        changes: &changes,
+        sha256_after: Some(staged.sha256().to_string()),
+        phases: &phases,
+        warnings,
+    };
+    // The checkpoint last: when it is there, so is all that belongs to it.
+    patches.into_iter().try_for_each(AtomicFile::commit)?;
+    report::write(&story)?;
+    staged.commit()?;
+    if let Some(path) = &args.outputs.patch {
+        common.note(&format!("{} holds what was removed: keep it secret, or delete it", path.display()));
+    }
+    report::tell(&story)
+}
+
+fn read(args: &Args, input: &Input) -> Result<Data> {
+    let forget = input.dataset(&args.forget, &args.reading)?;
+    let retain = input.dataset(&args.retain, &args.reading)?;
+    let known: std::collections::HashMap<_, _> =
+        forget.samples.iter().map(|s| ((&s.ids, &s.labels), &s.origin)).collect();
+    for sample in &retain.samples {
+        if let Some(same) = known.get(&(&sample.ids, &sample.labels)) {
+            return Err(sample.origin.error(format!(
+                "is to be kept, but {} line {} is the same and to be forgotten; remove one of them",
+                same.path.display(),
+                same.line
+            )));
+        }
+    }
+    let held_out = hold_out(retain.samples.len(), args.common.seed)
+        .map_err(|error| Error::file(&args.retain[0], "", error.to_string()))?;
+    Ok(Data { forget, retain, held_out })
+}
+
+/// The retain importance from a file.
+fn cached(
+    args: &Args,
+    input: &Input,
+    data: &Data,
+    path: &std::path::Path,
+    warnings: &mut Vec<String>,
+) -> Result<Measured> {
+    let file = TensorFile::open(path)?;
+    if file.metadata().get("data_sha256") == Some(&data.retain.sha256) {
+        warnings.push(
+            "The retain importance was measured over the whole retain set, the samples held out included: the loss on them \
+             may look better than that on fresh ones."
+                .into(),
+        );
+    }
+    Measured::file(file, &input.model, input.checkpoint.sha256(), &args.measure.names())
+}
+
+/// Which of the two sets is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Forget,
+    Retain,
+}
+
+fn measured(
+    args: &Args,
+    input: &Input,
+    device: &Device,
+    allowed: &[bool],
+    phases: &mut Phases,
+    set: Set,
+    data: &Data,
+) -> Result<Measured> {
+    let (name, samples) = match set {
+        Set::Forget => ("measuring the forget set", tokens(&data.forget)),
+        Set::Retain => ("measuring the retain set", data.retained(false)),
+    };
+    let units = args.measure.units(&samples);
+    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let store: Box<dyn Store + Send + Sync> = match fits(input) {
+        true => Box::new(MemoryStore::new(&input.model)),
+        false => Box::new(ScratchStore::beside(&args.out, &input.model)?),
+    };
+    phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
+}
+
+/// Whether both importances, in single precision, take less than half of the memory that is free.
+fn fits(input: &Input) -> bool {
+    input.model.parameter_count() as u64 * 8 < machine_memory() / 2
+}
+
+fn decide(
+    args: &Args,
+    input: &Input,
+    device: &Device,
+    comparison: &Arc<Comparison>,
+    data: &Data,
+    tick: &dyn Fn(u64, u64),
+) -> Result<Outcome> {
+    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
+    let judges = Judges { forget: tokens(&data.forget), held_out: data.retained(true) };
+    let options = PassOptions { host_memory: args.common.host_memory, labels: Labels::Data, ..PassOptions::default() };
+    let method = (args.choosing.method(data.forget.samples.len())?, args.choosing.limit());
+    choose(device, &input.model, &base, comparison, &judges, method, options, tick)
+}
+
+type Staged = (StagedCheckpoint, Vec<Changed>, Vec<AtomicFile>);
+
+/// Writes the checkpoint and the patches, all under temporary names.
+fn stage(
+    args: &Args,
+    input: &Input,
+    device: &Device,
+    (comparison, dampening): (&Comparison, Dampening),
+    tick: &dyn Fn(u64, u64),
+) -> Result<Staged> {
+    let kinds = [(&args.outputs.patch, PatchKind::Reversible), (&args.outputs.patch_forward, PatchKind::Forward)];
+    let mut patches = Vec::new();
+    for (path, kind) in kinds {
+        if let Some(path) = path {
+            patches.push(PatchWriter::create(path, kind, &input.checkpoint, Default::default())?);
+        }
+    }
+    let edit = (comparison, dampening);
+    let (staged, changes) = write(device, &input.model, &input.checkpoint, edit, &args.out, &mut patches, tick)?;
+    let patches = patches.into_iter().map(|patch| patch.finish(staged.sha256())).collect::<Result<Vec<_>>>()?;
+    Ok((staged, changes, patches))
+}

@@ -1,0 +1,226 @@
+//! Flags that say which weights are chosen, and what is done to them.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use efface::model::Model;
+use efface::unlearn::forget::Method;
+use efface::unlearn::names;
+use efface::unlearn::selection::{Against, Granularity, LogRatioHistogram, Rule};
+use efface::{Error, Result};
+
+use super::super::measure::name;
+
+/// How the weights are chosen.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Choosing")]
+pub struct Choosing {
+    /// How the weights are chosen.
+    #[arg(long, value_enum, default_value = "dampen")]
+    method: MethodName,
+    /// ssd: a weight is chosen where F_forget exceeds this times F [default: 10].
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    alpha: Option<f32>,
+    /// dampen, ssd: a chosen weight is multiplied by min(L · F / F_forget, 1) [default: 1].
+    #[arg(long, value_name = "L", allow_negative_numbers = true)]
+    lambda: Option<f32>,
+    /// What F is: the importance for the retain set, or for both sets together as in the paper.
+    #[arg(long, value_enum, default_value = "retain")]
+    against: AgainstName,
+    /// ssd-auto: how many samples the model was trained on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    dataset_size: Option<u64>,
+    /// The most that the loss on held-out retain samples may rise, as a share or in percent [default: 2% for dampen, which
+    /// goes as far as this allows; 100% for ssd and ssd-auto, beyond which the model counts as destroyed].
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
+    max_utility_loss: Option<f64>,
+    /// What is chosen together.
+    #[arg(long, value_enum, default_value = "element")]
+    granularity: GranularityName,
+    /// Change only tensors whose names match (* stands for any text); may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+    /// Leave tensors alone whose names match; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    skip: Vec<String>,
+    /// The importance for the retain set, from `efface fisher`: measuring it again is skipped.
+    #[arg(long, value_name = "FILE")]
+    pub retain_fisher: Option<PathBuf>,
+}
+
+/// `--method`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    /// The most weights, by F_forget / F, that held-out retain samples allow.
+    Dampen,
+    /// Selective synaptic dampening: those with F_forget > alpha · F.
+    Ssd,
+    /// The same with alpha from a percentile of the ratios (needs --dataset-size).
+    SsdAuto,
+}
+
+/// `--against`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AgainstName {
+    /// The retain set.
+    Retain,
+    /// Both sets together.
+    Full,
+}
+
+/// `--granularity`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GranularityName {
+    /// Every weight for itself.
+    Element,
+    /// Rows of the stored matrices.
+    Row,
+    /// Columns of the stored matrices.
+    Column,
+    /// Attention heads (other tensors are left alone).
+    Head,
+    /// Whole tensors.
+    Tensor,
+}
+
+impl Choosing {
+    /// The method with its figures, for a forget set of so many samples.
+    ///
+    /// # Errors
+    /// When a flag is missing, or belongs to another method.
+    pub fn method(&self, forget: usize) -> Result<Method> {
+        let method = self.method;
+        let foreign = |given: bool, flag: &str, of: &str| match given {
+            true => Err(Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method)))),
+            false => Ok(()),
+        };
+        if method != MethodName::Ssd {
+            foreign(self.alpha.is_some(), "alpha", "ssd")?;
+        }
+        if method != MethodName::SsdAuto {
+            foreign(self.dataset_size.is_some(), "dataset-size", "ssd-auto")?;
+        }
+        let lambda = self.lambda.unwrap_or(1.0);
+        if !(lambda.is_finite() && lambda >= 0.0) {
+            return Err(Error::argument(format!("--lambda is a number from 0, not {lambda}")));
+        }
+        match method {
+            MethodName::Dampen => Ok(Method::Dampen { lambda }),
+            MethodName::Ssd => Ok(Method::Fixed(Rule::Ssd { alpha: self.alpha.unwrap_or(10.0), lambda })),
+            MethodName::SsdAuto => {
+                foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
+                let missing = || {
+                    Error::argument(
+                        "--method ssd-auto needs --dataset-size: how many samples the model was trained on (its \
+                         percentile goes by the forget set's part in them)",
+                    )
+                };
+                let dataset = self.dataset_size.ok_or_else(missing)?;
+                Ok(Method::Fixed(Rule::SsdAuto { forget: forget as u64, dataset }))
+            }
+        }
+    }
+
+    /// What the forget importance is compared with, for sets of so many samples.
+    pub fn against(&self, forget: usize, retain: usize) -> Against {
+        match self.against {
+            AgainstName::Retain => Against::Retain,
+            AgainstName::Full => Against::Full { forget: forget as u64, retain: retain as u64 },
+        }
+    }
+
+    /// Finds what is wrong with the settings before the work begins.
+    ///
+    /// # Errors
+    /// As [`method`](Self::method), and when the rule could not select anything whatever is measured.
+    pub fn check(&self, forget: usize, retain: usize) -> Result<()> {
+        let Method::Fixed(rule) = self.method(forget)? else { return Ok(()) };
+        match rule.choose(&LogRatioHistogram::new(), self.against(forget, retain), 1.0) {
+            Err(error) if error.is_input() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The largest relative rise of the loss on held-out retain samples.
+    pub fn limit(&self) -> f64 {
+        self.max_utility_loss.unwrap_or(if self.method == MethodName::Dampen { 0.02 } else { 1.0 })
+    }
+
+    /// What is chosen together.
+    pub fn granularity(&self) -> Granularity {
+        match self.granularity {
+            GranularityName::Element => Granularity::Element,
+            GranularityName::Row => Granularity::Row,
+            GranularityName::Column => Granularity::Column,
+            GranularityName::Head => Granularity::Head,
+            GranularityName::Tensor => Granularity::Tensor,
+        }
+    }
+
+    /// For each parameter of `model` whether it may change.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing, or nothing is left.
+    pub fn allowed(&self, model: &Model) -> Result<Vec<bool>> {
+        let mut allowed = vec![true; model.parameters.len()];
+        if !self.only.is_empty() {
+            allowed = names::select(model, &self.only)?;
+        }
+        for (allowed, skipped) in allowed.iter_mut().zip(names::select(model, &self.skip)?) {
+            *allowed &= !skipped;
+        }
+        if !allowed.contains(&true) {
+            return Err(Error::argument("--only and --skip leave no tensor that may be changed"));
+        }
+        Ok(allowed)
+    }
+
+    /// The settings by name, for the report.
+    pub fn settings(&self) -> serde_json::Map<String, serde_json::Value> {
+        let method = self.method(1).ok();
+        let lambda = match method {
+            Some(Method::Dampen { lambda } | Method::Fixed(Rule::Ssd { lambda, .. })) => lambda,
+            _ => 1.0,
+        };
+        let alpha = (self.method == MethodName::Ssd).then(|| self.alpha.unwrap_or(10.0));
+        let settings = serde_json::json!({
+            "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against),
+            "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity),
+            "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
+        });
+        match settings {
+            serde_json::Value::Object(settings) => settings,
+            _ => serde_json::Map::new(),
+        }
+    }
+
+    /// The method's name.
+    pub fn name(&self) -> String {
+        name(self.method)
+    }
+}
+
+/// `0.02` or `2%`.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number.trim(), 0.01),
+        None => (text, 1.0),
+    };
+    let value = number.parse::<f64>().map(|value| value * unit).ok();
+    value
+        .filter(|value| value.is_finite() && *value >= 0.0)
+        .ok_or_else(|| format!("{text:?} is no share; right are for instance 0.02 and 2%"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn shares_are_numbers_or_percentages() {
+        assert_eq!(super::share("0.02"), Ok(0.02));
+        assert_eq!(super::share("50%"), Ok(0.5));
+        for wrong in ["", "%", "-1", "nan", "inf%", "2 percent"] {
+            assert!(super::share(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The change itself: which elements of a parameter are selected, and what dampening makes of them. A pure function of the
+//! stored weights and the two importances, computed on the device piece by piece, so that trying an edit, writing it and
+//! writing it again give the same bits.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::measured::Measured;
+use super::selection::{Against, Axis, Granularity, Grouping, Heads, LogRatioHistogram};
+use crate::device::{Buffer, Device};
+use crate::kernels::update::log_ratio_histogram::BINS;
+use crate::kernels::update::{dampen, log_ratio_histogram, mask_words, select};
+use crate::model::parameters::Layout;
+use crate::model::weights::{HostBytes, WeightSource};
+use crate::model::{Model, Parameter, ParameterId, Stage};
+use crate::{Element, Error, Result};
+
+/// Elements of a parameter that are on the device at the same time, at most.
+const PIECE: usize = 1 << 20;
+/// Device bytes that an element takes: two importances, the weight and its mask bit.
+const BYTES_PER_ELEMENT: u64 = 13;
+
+/// Two measurements of one model, what is compared with what, and what may be changed.
+#[derive(Debug)]
+pub struct Comparison {
+    model: Arc<Model>,
+    forget: Measured,
+    retain: Measured,
+    against: Against,
+    /// For each parameter how its elements are grouped; none where it must not change.
+    groupings: Vec<Option<Grouping>>,
+    granularity: Granularity,
+}
+
+/// A selection and a strength: SSD's update `θ ← θ · min(λ F / F_f, 1)` where `F_f / F` exceeds the threshold
+/// (Foster, Schoepf and Brintrup, AAAI 2024).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dampening {
+    /// The ratio above which an element is selected.
+    pub threshold: f32,
+    /// The strength.
+    pub lambda: f32,
+}
+
+/// An edited tensor.
+#[derive(Debug)]
+pub struct Edited {
+    /// The stored bytes.
+    pub bytes: Vec<u8>,
+    /// Elements that were selected.
+    pub selected: u64,
+    /// Elements whose bytes differ from before.
+    pub changed: u64,
+}
+
+impl Comparison {
+    /// Compares the importance for what is to be forgotten with that for what is to be kept. `allowed`: for each parameter
+    /// whether it may change. With the granularity of heads, only the projections that have heads can.
+    ///
+    /// # Errors
+    /// When nothing may change.
+    pub fn new(
+        model: Arc<Model>,
+        (forget, retain): (Measured, Measured),
+        against: Against,
+        allowed: &[bool],
+        granularity: Granularity,
+    ) -> Result<Self> {
+        let heads = heads(&model);
+        let grouping = |(id, parameter): (ParameterId, &Parameter)| {
+            let possible = granularity != Granularity::Head || heads[id].is_some();
+            let allowed = allowed.get(id).copied().unwrap_or(false) && possible;
+            allowed.then(|| Grouping::new(granularity, &parameter.shape, heads[id])).transpose()
+        };
+        let groupings = model.parameters.iter().enumerate().map(grouping).collect::<Result<Vec<_>>>()?;
+        if groupings.iter().all(Option::is_none) {
+            return Err(Error::argument(
+                "no tensor may be changed: what is left of --only after --skip is empty, or has no attention heads",
+            ));
+        }
+        Ok(Comparison { model, forget, retain, against, groupings, granularity })
+    }
+
+    /// What the forget importance is compared with.
+    pub fn against(&self) -> Against {
+        self.against
+    }
+
+    /// Whether a parameter may change.
+    pub fn may_change(&self, id: ParameterId) -> bool {
+        self.groupings[id].is_some()
+    }
+
+    /// Device memory that computing an edit takes, beside a pass if one is running, in bytes. It depends on the model and
+    /// not on the budget, so that a budget can be named that will do.
+    pub fn device_bytes(model: &Model, allowed: &[bool], device: &Device) -> u64 {
+        let counts = model.parameters.iter().zip(allowed).filter(|(_, allowed)| **allowed).map(|(p, _)| p.count());
+        let largest = counts.max().unwrap_or(0);
+        piece(device).min(largest.next_multiple_of(32)) as u64 * BYTES_PER_ELEMENT + BINS as u64 * 4 + 1024
+    }
+
+    /// The ratios of all weights that may change.
+    ///
+    /// # Errors
+    /// When an importance cannot be read or the device failed.
+    pub fn ratios(&self, device: &Device, progress: &dyn Fn(u64, u64)) -> Result<LogRatioHistogram> {
+        let mut histogram = LogRatioHistogram::new();
+        let total = self.model.parameters.len() as u64;
+        for (id, grouping) in self.groupings.iter().enumerate() {
+            if let Some(grouping) = grouping {
+                self.count(device, id, grouping, &mut histogram)?;
+            }
+            progress(id as u64 + 1, total);
+        }
+        Ok(histogram)
+    }
+
+    fn count(
+        &self,
+        device: &Device,
+        id: ParameterId,
+        grouping: &Grouping,
+        histogram: &mut LogRatioHistogram,
+    ) -> Result<()> {
+        let (forget, retain) = self.values(id)?;
+        let (fs, rs, blend) = self.scales();
+        if self.granularity != Granularity::Element {
+            let scores = grouping.scores(&forget, f64::from(fs), &retain, f64::from(rs))?;
+            grouping.count(&scores, blend, histogram);
+            return Ok(());
+        }
+        let bins = device.allocate(BINS as u64 * 4)?;
+        for range in pieces(forget.len(), piece(device)) {
+            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
+            device.clear(&bins)?;
+            log_ratio_histogram::run(device, range.len(), &f, fs, &r, rs, blend, &bins)?;
+            histogram.add(&device.read::<u32>(&bins, BINS)?)?;
+        }
+        Ok(())
+    }
+
+    fn values(&self, id: ParameterId) -> Result<(Vec<f32>, Vec<f32>)> {
+        let parameter = &self.model.parameters[id];
+        Ok((self.forget.values(id, parameter)?, self.retain.values(id, parameter)?))
+    }
+
+    /// The scales of both importances and the forget set's part in what is compared with.
+    fn scales(&self) -> (f32, f32, f32) {
+        (self.forget.scale(), self.retain.scale(), self.against.blend())
+    }
+
+    /// Selects and dampens the elements of a parameter that is stored as `bytes`; none where it must not change.
+    ///
+    /// # Errors
+    /// When an importance cannot be read or the device failed.
+    pub fn dampen(
+        &self,
+        device: &Device,
+        id: ParameterId,
+        (element, bytes): (Element, &[u8]),
+        Dampening { threshold, lambda }: Dampening,
+    ) -> Result<Option<Edited>> {
+        let Some(grouping) = &self.groupings[id] else { return Ok(None) };
+        let (forget, retain) = self.values(id)?;
+        let (fs, rs, blend) = self.scales();
+        let groups = match self.granularity {
+            Granularity::Element => None,
+            _ => {
+                let scores = grouping.scores(&forget, f64::from(fs), &retain, f64::from(rs))?;
+                Some(grouping.select(&scores, blend, threshold))
+            }
+        };
+        let mut edited = Edited { bytes: bytes.to_vec(), changed: 0, selected: 0 };
+        for range in pieces(forget.len(), piece(device)) {
+            let count = range.len();
+            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
+            let words = mask_words(count);
+            let mask: Buffer = match &groups {
+                Some(bits) => device.upload_new(&bits[range.start / 32..range.start / 32 + words])?,
+                None => {
+                    let mask = device.allocate(words as u64 * 4)?;
+                    select::run(device, count, &f, fs, &r, rs, blend, threshold, &mask)?;
+                    mask
+                }
+            };
+            let selected: u64 = device.read::<u32>(&mask, words)?.iter().map(|word| u64::from(word.count_ones())).sum();
+            if selected == 0 {
+                continue;
+            }
+            edited.selected += selected;
+            let stored = range.start * element.size()..range.end * element.size();
+            let weights = device.allocate(stored.len().next_multiple_of(4) as u64)?;
+            device.upload(&weights, 0, &bytes[stored.clone()])?;
+            dampen::run(device, count, element, &weights, &mask, &f, fs, &r, rs, blend, lambda)?;
+            device.download(&weights, 0, &mut edited.bytes[stored])?;
+        }
+        let size = element.size();
+        edited.changed =
+            bytes.chunks(size).zip(edited.bytes.chunks(size)).filter(|(old, new)| old != new).count() as u64;
+        Ok(Some(edited))
+    }
+}
+
+/// Elements in a piece: a multiple of 32, so that pieces begin at whole words of a mask and of packed weights.
+fn piece(device: &Device) -> usize {
+    ((device.binding_limit() / 4).min(PIECE as u64) as usize / 32 * 32).max(32)
+}
+
+fn pieces(count: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(piece).map(move |first| first..(first + piece).min(count))
+}
+
+/// For each parameter where its attention heads lie, if it has any: in what makes queries, keys and values they are outputs,
+/// in what takes the attention's result inputs.
+fn heads(model: &Model) -> Vec<Option<Heads>> {
+    let mut heads = vec![None; model.parameters.len()];
+    for stage in &model.stages {
+        let Stage::Attention(stage) = stage else { continue };
+        let dim = stage.heads.head_dim;
+        for (input, _) in &stage.inputs {
+            let axis = if input.layout == Layout::OutIn { Axis::Rows } else { Axis::Columns };
+            heads[input.weight] = Some(Heads { dim, axis });
+            if let Some(bias) = input.bias {
+                heads[bias] = Some(Heads { dim, axis: Axis::Rows });
+            }
+        }
+        let axis = if stage.output.layout == Layout::OutIn { Axis::Columns } else { Axis::Rows };
+        heads[stage.output.weight] = Some(Heads { dim, axis });
+    }
+    heads
+}
+
+/// A model's weights with a dampening on top, computed whenever they are read: nothing of the edited model is stored.
+#[derive(Debug)]
+pub struct DampenedWeights {
+    base: Arc<dyn WeightSource>,
+    comparison: Arc<Comparison>,
+    dampening: Dampening,
+    device: Device,
+    /// The tensor that was made last: a large one is asked for slice by slice.
+    last: Mutex<Option<(ParameterId, Arc<Vec<u8>>)>>,
+}
+
+impl DampenedWeights {
+    /// The weights of `base` with `dampening`, made on `device`.
+    pub fn new(
+        base: Arc<dyn WeightSource>,
+        comparison: Arc<Comparison>,
+        dampening: Dampening,
+        device: &Device,
+    ) -> Self {
+        DampenedWeights { base, comparison, dampening, device: device.clone(), last: Mutex::default() }
+    }
+}
+
+impl WeightSource for DampenedWeights {
+    fn tensor(&self, parameter: &Parameter) -> Result<(Element, HostBytes)> {
+        let (element, bytes) = self.base.tensor(parameter)?;
+        let id = self.comparison.model.parameters.iter().position(|p| p.name == parameter.name);
+        let Some(id) = id.filter(|id| self.comparison.may_change(*id)) else {
+            return Ok((element, bytes));
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, made)) = last.as_ref().filter(|(of, _)| *of == id) {
+            return Ok((element, made.clone()));
+        }
+        *last = None;
+        let Some(edited) = self.comparison.dampen(&self.device, id, (element, &bytes), self.dampening)? else {
+            return Ok((element, bytes));
+        };
+        let made = Arc::new(edited.bytes);
+        *last = Some((id, made.clone()));
+        Ok((element, made))
+    }
+
+    fn element(&self, parameter: &Parameter) -> Result<Element> {
+        self.base.element(parameter)
+    }
+
+    fn device_bytes(&self) -> u64 {
+        let allowed: Vec<bool> = self.comparison.groupings.iter().map(Option::is_some).collect();
+        self.base.device_bytes() + Comparison::device_bytes(&self.comparison.model, &allowed, &self.device)
+    }
+}

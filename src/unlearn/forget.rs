@@ -1,0 +1,382 @@
+//! The main job: from two measured sets of samples to an edited checkpoint.
+//!
+//! | step | function |
+//! |---|---|
+//! | keep some retain samples out of the measurement, to judge by | [`hold_out`] |
+//! | importance of the forget set, and of the retain set | [`measure`] |
+//! | a rule, or a search, makes a threshold of all ratios; what it costs is measured on the samples held out | [`choose`] |
+//! | the edited checkpoint, and the patch that leads to it | [`write`] |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::edit::{Comparison, DampenedWeights, Dampening};
+use super::importance::ImportanceSink;
+use super::measured::Measured;
+use super::selection::{Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
+use super::store::Store;
+use crate::checkpoint::{Checkpoint, PatchWriter, StagedCheckpoint, stage_edited};
+use crate::device::Device;
+use crate::kernels::Accumulate;
+use crate::model::batch::Tokens;
+use crate::model::weights::WeightSource;
+use crate::model::{Model, Parameter, ParameterId};
+use crate::random::Random;
+use crate::stream::{Pass, PassOptions, Progress, Unit};
+use crate::{Error, Result};
+
+/// Retain samples that are held out, at most.
+const MOST_HELD_OUT: usize = 128;
+/// One in so many retain samples is held out.
+const HELD_OUT_OF: usize = 5;
+/// The largest share of the weights that the search tries.
+const LARGEST_SHARE: f64 = 0.1;
+/// The smallest, unless that is less than one weight.
+const SMALLEST_SHARE: f64 = 1e-6;
+/// How often the search halves its interval: a factor of 100,000 shrinks to 1.05.
+const HALVINGS: usize = 8;
+/// Evaluations of a search: its bounds and its halvings.
+const SEARCH: u64 = HALVINGS as u64 + 2;
+/// Steps that an evaluation counts as, in what progress is told.
+const STEPS: u64 = 1000;
+
+/// How the weights are chosen. The strength λ of what is done to them belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// The largest share of the weights whose loss on held-out retain samples stays within the limit.
+    Dampen {
+        /// The strength: λ.
+        lambda: f32,
+    },
+    /// A rule that makes the threshold of the ratios alone.
+    Fixed(Rule),
+}
+
+/// A loss before and after, in nats: the mean over samples of a sample's mean over its targets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossChange {
+    /// Of the model as it was.
+    pub before: f64,
+    /// Of the edited one.
+    pub after: f64,
+}
+
+impl LossChange {
+    /// The relative rise: 0.02 for 2 %.
+    pub fn rise(self) -> f64 {
+        relative_rise(self.before, self.after)
+    }
+}
+
+/// What was chosen, and what it does.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The ratios of all weights that may change.
+    pub histogram: LogRatioHistogram,
+    /// The choice; none where there was nothing to choose.
+    pub choice: Option<Choice>,
+    /// The shares that a search tried, by ascending share.
+    pub curve: Vec<SharePoint>,
+    /// Whether a larger share never lowered the loss in this search.
+    pub monotonic: bool,
+    /// The loss on the retain samples held out.
+    pub held_out: Option<LossChange>,
+    /// The loss on the forget set.
+    pub forget: Option<LossChange>,
+    /// Why the choice must not be carried out, if it must not.
+    pub refused: Option<String>,
+}
+
+/// For each of `samples` retain samples whether it is held out: one in five, at least one of two and at most 128, drawn
+/// with `seed`.
+///
+/// # Errors
+/// When there are fewer than two samples: one to measure and one to judge by.
+pub fn hold_out(samples: usize, seed: u64) -> Result<Vec<bool>> {
+    if samples < 2 {
+        return Err(Error::argument(
+            "the retain set has one sample; it takes two, one to measure and one to judge the result by, and better dozens",
+        ));
+    }
+    let count = (samples / HELD_OUT_OF).clamp(1, MOST_HELD_OUT);
+    let mut held_out = vec![false; samples];
+    for i in &Random::new(seed, "hold-out").order(samples)[..count] {
+        held_out[*i] = true;
+    }
+    Ok(held_out)
+}
+
+/// Measures the Fisher diagonal of `units` into `store`, of the parameters that are `wanted`.
+///
+/// # Errors
+/// When the pass fails, or a loss is no number, of which no importance can be made.
+pub fn measure(
+    pass: &Pass,
+    units: &[Unit],
+    wanted: &[bool],
+    mut store: Box<dyn Store + Send + Sync>,
+    progress: Progress<'_>,
+) -> Result<Measured> {
+    let mut sink = ImportanceSink::new(&pass.model, vec![Accumulate::Square], &mut *store).only(wanted.to_vec());
+    let report = pass.gradients(units, &mut sink, progress)?;
+    if let Some(number) = report.losses.iter().position(|loss| !loss.mean().is_finite()) {
+        let loss = report.losses[number].mean();
+        return Err(Error::Failed(format!("the loss of sample {number} is {loss}: no importance can be made of it")));
+    }
+    Ok(Measured::sums(store, units.len(), report.losses.len()))
+}
+
+/// The samples by which a choice is judged.
+#[derive(Clone, Debug)]
+pub struct Judges {
+    /// The forget set.
+    pub forget: Vec<Arc<Tokens>>,
+    /// Retain samples that took no part in measuring.
+    pub held_out: Vec<Arc<Tokens>>,
+}
+
+/// Tries edits of a model without writing them.
+struct Trial<'a> {
+    device: &'a Device,
+    model: &'a Arc<Model>,
+    base: &'a Arc<dyn WeightSource>,
+    comparison: &'a Arc<Comparison>,
+    options: PassOptions,
+}
+
+impl Trial<'_> {
+    /// The mean loss of `samples` with an edit.
+    fn loss(&self, dampening: Dampening, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<f64> {
+        let weights = DampenedWeights::new(self.base.clone(), self.comparison.clone(), dampening, self.device);
+        let pass = Pass::over(self.device, self.model.clone(), Arc::new(weights), self.options)?;
+        mean_loss(&pass, samples, progress)
+    }
+}
+
+/// Makes a threshold of the ratios and measures what it does. `limit`: the largest relative rise of the loss on the samples
+/// held out, 0.02 for 2 %. What must not be carried out comes back [refused](Outcome::refused), with the reason and all
+/// figures: a rule that selects nothing, a rise above the limit, and, where the method searches, an edit that harms what is
+/// to be kept at least as much as what is to be forgotten.
+///
+/// # Errors
+/// When a setting is out of range, or the work fails.
+pub fn choose(
+    device: &Device,
+    model: &Arc<Model>,
+    base: &Arc<dyn WeightSource>,
+    comparison: &Arc<Comparison>,
+    judges: &Judges,
+    (method, limit): (Method, f64),
+    options: PassOptions,
+    progress: Progress<'_>,
+) -> Result<Outcome> {
+    if !(limit >= 0.0 && limit.is_finite()) {
+        return Err(Error::argument(format!("the loss may rise by a share from 0, not by {limit}")));
+    }
+    let searches = matches!(method, Method::Dampen { .. });
+    // Ratios; before and after of both sets; the search.
+    let total = (1 + 4 + if searches { SEARCH } else { 0 }) * STEPS;
+    let at = |step: u64| move |done: u64, of: u64| progress(step * STEPS + done * STEPS / of.max(1), total);
+    let histogram = comparison.ratios(device, &at(0))?;
+    let before = Pass::over(device, model.clone(), base.clone(), options)?;
+    let forget_before = mean_loss(&before, &judges.forget, &at(1))?;
+    let held_out_before = mean_loss(&before, &judges.held_out, &at(2))?;
+    drop(before);
+    let trial = Trial { device, model, base, comparison, options };
+    let mut outcome = Outcome {
+        histogram,
+        choice: None,
+        curve: Vec::new(),
+        monotonic: true,
+        held_out: None,
+        forget: None,
+        refused: None,
+    };
+    let (rule, after) = match method {
+        Method::Fixed(rule) => (rule, 3),
+        Method::Dampen { lambda } => {
+            let found = search(&mut outcome, lambda, limit, |dampening, step| {
+                Ok(relative_rise(held_out_before, trial.loss(dampening, &judges.held_out, &at(3 + step))?))
+            })?;
+            let Some(share) = found else { return Ok(outcome) };
+            (Rule::Share { share, lambda }, 3 + SEARCH)
+        }
+    };
+    let choice = match rule.choose(&outcome.histogram, comparison.against(), 1.0) {
+        Err(Error::Failed(reason)) => {
+            outcome.refused = Some(reason);
+            return Ok(outcome);
+        }
+        choice => choice?,
+    };
+    outcome.choice = Some(choice);
+    let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
+    let forget = LossChange { before: forget_before, after: trial.loss(dampening, &judges.forget, &at(after))? };
+    let held_out =
+        LossChange { before: held_out_before, after: trial.loss(dampening, &judges.held_out, &at(after + 1))? };
+    (outcome.forget, outcome.held_out) = (Some(forget), Some(held_out));
+    outcome.refused = too_much(held_out, limit).or_else(|| nothing(forget, held_out).filter(|_| searches));
+    Ok(outcome)
+}
+
+/// The largest share within the limit; none where there is no such, which `outcome` then says.
+fn search(
+    outcome: &mut Outcome,
+    lambda: f32,
+    limit: f64,
+    mut rise: impl FnMut(Dampening, u64) -> Result<f64>,
+) -> Result<Option<f64>> {
+    let weights = outcome.histogram.total() as f64;
+    let smallest = SMALLEST_SHARE.max(1.0 / weights.max(1.0)).min(LARGEST_SHARE);
+    // Few weights may have few ratios, so that shares that differ select the same: measured once.
+    let mut measured: Vec<(f32, f64)> = Vec::new();
+    let histogram = &outcome.histogram;
+    let mut step = 0;
+    let mut evaluate = |share: f64| {
+        let threshold = histogram.threshold_for_share(share);
+        step += 1;
+        if threshold == f32::INFINITY {
+            return Ok(0.0);
+        }
+        if let Some((_, rise)) = measured.iter().find(|(of, _)| *of == threshold) {
+            return Ok(*rise);
+        }
+        let rise = rise(Dampening { threshold, lambda }, step - 1)?;
+        measured.push((threshold, rise));
+        Ok(rise)
+    };
+    match largest_share(limit, &mut evaluate, (smallest, LARGEST_SHARE), HALVINGS) {
+        Ok(found) => {
+            (outcome.curve, outcome.monotonic) = (found.curve, found.monotonic);
+            Ok(Some(found.best.share))
+        }
+        Err(Error::Failed(reason)) => {
+            outcome.refused = Some(reason);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an edit harms what is to be kept more than is allowed.
+fn too_much(held_out: LossChange, limit: f64) -> Option<String> {
+    let harmed = held_out.rise();
+    // A loss that is no number exceeds every limit.
+    (harmed.is_nan() || harmed > limit).then(|| {
+        format!(
+            "the loss on held-out retain samples rises by {}, more than the {} that are allowed (--max-utility-loss): \
+             a higher threshold or more retain samples would harm less",
+            percent(harmed),
+            percent(limit)
+        )
+    })
+}
+
+/// Whether an edit harms what is to be kept at least as much as what is to be forgotten.
+pub fn nothing(forget: LossChange, held_out: LossChange) -> Option<String> {
+    let (removed, harmed) = (forget.rise(), held_out.rise());
+    (removed.is_nan() || removed <= harmed.max(0.0)).then(|| {
+        format!(
+            "nothing would be forgotten: the loss on the forget set changes by {}, that on held-out retain samples by {}",
+            percent(removed),
+            percent(harmed)
+        )
+    })
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+fn relative_rise(before: f64, after: f64) -> f64 {
+    // A model that is sure of everything has no loss to compare with: then the rise itself counts.
+    if before > 0.0 { after / before - 1.0 } else { after - before }
+}
+
+/// Every sample alike.
+fn mean_loss(pass: &Pass, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<f64> {
+    let losses = pass.losses(samples, progress)?;
+    Ok(losses.iter().map(|loss| loss.mean()).sum::<f64>() / losses.len() as f64)
+}
+
+/// How many weights of a parameter were selected, and how many differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The parameter.
+    pub parameter: ParameterId,
+    /// Selected weights.
+    pub selected: u64,
+    /// Weights that differ in the stored precision.
+    pub changed: u64,
+}
+
+/// Writes the checkpoint with `dampening` beside `out`, under a temporary name, and records the changes in `patch`. A
+/// parameter that is stored twice is changed in both places.
+///
+/// # Errors
+/// When the output exists or cannot be written, or the device failed. Nothing of it remains then.
+pub fn write(
+    device: &Device,
+    model: &Model,
+    checkpoint: &Checkpoint,
+    (comparison, dampening): (&Comparison, Dampening),
+    out: &Path,
+    patches: &mut [PatchWriter],
+    progress: Progress<'_>,
+) -> Result<(StagedCheckpoint, Vec<Changed>)> {
+    let mut changes: Vec<Changed> = Vec::new();
+    let total = checkpoint.tensors().len() as u64;
+    let mut done = 0;
+    let staged = stage_edited(checkpoint, out, &mut |tensor, old| {
+        done += 1;
+        progress(done, total);
+        let of = |p: &Parameter| p.name == tensor.name || p.copies.contains(&tensor.name);
+        let (Some(id), Some(element)) = (model.parameters.iter().position(of), tensor.element) else {
+            return Ok(None);
+        };
+        let Some(edited) = comparison.dampen(device, id, (element, old), dampening)? else { return Ok(None) };
+        for patch in patches.iter_mut() {
+            patch.record(tensor, old, &edited.bytes)?;
+        }
+        if !changes.iter().any(|change| change.parameter == id) {
+            changes.push(Changed { parameter: id, selected: edited.selected, changed: edited.changed });
+        }
+        Ok(Some(edited.bytes))
+    })?;
+    changes.sort_by_key(|change| change.parameter);
+    Ok((staged, changes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(before: f64, after: f64) -> LossChange {
+        LossChange { before, after }
+    }
+
+    #[test]
+    fn a_seed_decides_what_is_held_out() {
+        let count = |samples, seed| hold_out(samples, seed).unwrap().iter().filter(|out| **out).count();
+        assert_eq!([2, 5, 9, 10, 11, 640, 10_000].map(|n| count(n, 3)), [1, 1, 1, 2, 2, 128, 128]);
+        assert_eq!(hold_out(400, 1).unwrap(), hold_out(400, 1).unwrap());
+        assert_ne!(hold_out(400, 1).unwrap(), hold_out(400, 2).unwrap());
+        for samples in [0, 1] {
+            assert!(hold_out(samples, 0).unwrap_err().is_input());
+        }
+    }
+
+    #[test]
+    fn what_harms_too_much_or_helps_nobody_is_named() {
+        assert_eq!(too_much(change(2.0, 2.03), 0.02), None);
+        assert!(too_much(change(2.0, 2.05), 0.02).unwrap().contains("2.50 %, more than the 2.00 %"));
+        assert!(too_much(change(2.0, f64::NAN), 9.0).is_some() && too_much(change(2.0, f64::INFINITY), 9.0).is_some());
+        assert_eq!(nothing(change(1.0, 1.5), change(1.0, 1.02)), None);
+        // It forgets no more than it harms; it forgets nothing, while the rest gets better.
+        assert!(nothing(change(1.0, 1.01), change(1.0, 1.02)).is_some());
+        assert!(nothing(change(1.0, 1.0), change(1.0, 0.9)).is_some());
+        assert!(nothing(change(1.0, f64::NAN), change(1.0, 1.0)).is_some());
+        // A loss of nothing can still rise.
+        assert_eq!(change(0.0, 0.5).rise(), 0.5);
+    }
+}
