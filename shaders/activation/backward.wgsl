@@ -1,4 +1,4 @@
-// dx = dy · act'(x), element by element.
+// dx[i] = dy[i] f'(x[i]) for an activation function f.
 
 #permute ACTIVATION gelu gelu_tanh silu relu
 #import activation
@@ -19,6 +19,6 @@ const WG_SIZE = 256u;
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = flat_index(global, groups, WG_SIZE);
     if i < params.count {
-        dx[i] = dy[i] * slope(x[i]);
+        dx[i] = dy[i] * activation_derivative(x[i]);
     }
 }

@@ -1,4 +1,4 @@
-// y = act(x), element by element.
+// y[i] = f(x[i]) for an activation function f.
 
 #permute ACTIVATION gelu gelu_tanh silu relu
 #import activation

@@ -1,4 +1,4 @@
-// d_gate = dy · up · act'(gate) and d_up = dy · act(gate), side by side as gate and up are.
+// Gradient of a gated activation: dgate[t, i] = dy[t, i] up[t, i] f'(gate[t, i]) and dup[t, i] = dy[t, i] f(gate[t, i]).
 
 #permute ACTIVATION gelu gelu_tanh silu relu
 #import activation
@@ -20,8 +20,10 @@ const WG_SIZE = 256u;
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = flat_index(global, groups, WG_SIZE);
     if i < params.tokens * params.width {
-        let gate = i / params.width * 2u * params.width + i % params.width;
-        d_gate_up[gate] = dy[i] * gate_up[gate + params.width] * slope(gate_up[gate]);
-        d_gate_up[gate + params.width] = dy[i] * activate(gate_up[gate]);
+        // Row t of gate_up begins at 2 t width; i = t width + column.
+        let gate = i + i / params.width * params.width;
+        let up = gate + params.width;
+        d_gate_up[gate] = dy[i] * gate_up[up] * activation_derivative(gate_up[gate]);
+        d_gate_up[up] = dy[i] * activate(gate_up[gate]);
     }
 }

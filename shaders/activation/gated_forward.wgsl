@@ -1,4 +1,4 @@
-// y = act(gate) · up; gate and up stand side by side in a row.
+// Gated activation (Shazeer 2020): y[t, i] = f(gate[t, i]) up[t, i], gate and up side by side in one buffer.
 
 #permute ACTIVATION gelu gelu_tanh silu relu
 #import activation
@@ -19,7 +19,8 @@ const WG_SIZE = 256u;
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = flat_index(global, groups, WG_SIZE);
     if i < params.tokens * params.width {
-        let gate = i / params.width * 2u * params.width + i % params.width;
+        // Row t of gate_up begins at 2 t width; i = t width + column.
+        let gate = i + i / params.width * params.width;
         y[i] = activate(gate_up[gate]) * gate_up[gate + params.width];
     }
 }

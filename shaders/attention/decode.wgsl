@@ -1,13 +1,13 @@
-// Attention of one new query per sequence over its cached keys and values, one query of one head per workgroup, with an
-// online softmax over blocks of keys as in forward.
+// Attention of one new token per sequence to the cached keys and values of its sequence. One workgroup per (query head,
+// sequence); the softmax is taken online, as in attention/forward.
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
-    // Rows of the cache for each sequence.
-    capacity: u32,
     scale: f32,
+    // Rows of the cache that belong to one sequence.
+    capacity: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,78 +18,80 @@ struct Params {
 @group(0) @binding(4) var<storage, read> values: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
-#import heads
-
-var<workgroup> sh_query: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_scores: array<f32, BLOCK>;
-var<workgroup> sh_weights: array<f32, BLOCK>;
-
+// Keys of a block: one per invocation.
+const WG_SIZE = 64u;
+const MAX_HEAD_DIM = 256u;
+// An invocation owns the columns `local`, `local + WG_SIZE`, ... of the output.
+const SUMS = MAX_HEAD_DIM / WG_SIZE;
+// Below every score.
 const LOWEST = -3.0e38;
 
-fn cached(sequence: u32, token: u32, kv_head: u32) -> u32 {
-    return ((sequence * params.capacity + token) * params.kv_heads + kv_head) * params.head_dim;
-}
+var<workgroup> sh_query: array<f32, MAX_HEAD_DIM>;
+// Scores, then their exponentials.
+var<workgroup> sh_scores: array<f32, WG_SIZE>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let sequence = group.x;
-    let head = group.y;
-    let length = lengths[sequence];
+    let head = group.x;
+    let sequence = group.y;
     let kv_head = head / (params.heads / params.kv_heads);
-    for (var d = local; d < params.head_dim; d += BLOCK) {
-        sh_query[d] = qkv[query_place(sequence, head) + d];
+    let kv_width = params.kv_heads * params.head_dim;
+    let q_stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
+    let first = sequence * params.capacity;
+    let length = min(lengths[sequence], params.capacity);
+
+    for (var c = local; c < params.head_dim; c += WG_SIZE) {
+        sh_query[c] = qkv[sequence * q_stride + head * params.head_dim + c];
     }
     workgroupBarrier();
 
-    var maximum = LOWEST;
-    var sum = 0.0;
-    // The invocation's columns of the result: local, local + BLOCK, ...
-    var mixed = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-    for (var first = 0u; first < length; first += BLOCK) {
-        let key = first + local;
+    var largest = LOWEST;
+    var weights = 0.0;
+    var sums: array<f32, SUMS>;
+    for (var block = 0u; block < length; block += WG_SIZE) {
         var score = LOWEST;
-        if key < length {
+        if block + local < length {
+            let row = (first + block + local) * kv_width + kv_head * params.head_dim;
             var product = 0.0;
-            for (var d = 0u; d < params.head_dim; d++) {
-                product = fma(sh_query[d], keys[cached(sequence, key, kv_head) + d], product);
+            for (var c = 0u; c < params.head_dim; c++) {
+                product = fma(sh_query[c], keys[row + c], product);
             }
-            score = product * params.scale;
+            score = params.scale * product;
         }
         sh_scores[local] = score;
         workgroupBarrier();
-        // Everyone finds the same maximum and the same sum, in the order of the keys.
-        let count = min(BLOCK, length - first);
-        var highest = maximum;
-        for (var j = 0u; j < count; j++) {
-            highest = max(highest, sh_scores[j]);
+        var now_largest = largest;
+        for (var k = 0u; k < WG_SIZE; k++) {
+            now_largest = max(now_largest, sh_scores[k]);
         }
-        if local < count {
-            sh_weights[local] = exp(score - highest);
-        }
+        // All have read the scores before they become weights.
         workgroupBarrier();
-        let kept = exp(maximum - highest);
-        sum *= kept;
-        for (var j = 0u; j < count; j++) {
-            sum += sh_weights[j];
+        let weight = exp(score - now_largest);
+        sh_scores[local] = select(0.0, weight, block + local < length);
+        workgroupBarrier();
+        let shrink = exp(largest - now_largest);
+        largest = now_largest;
+        weights *= shrink;
+        for (var n = 0u; n < SUMS; n++) {
+            sums[n] *= shrink;
         }
-        for (var part = 0u; part < 4u; part++) {
-            let d = local + part * BLOCK;
-            if d < params.head_dim {
-                var value = mixed[part] * kept;
-                for (var j = 0u; j < count; j++) {
-                    value = fma(sh_weights[j], values[cached(sequence, first + j, kv_head) + d], value);
+        for (var k = 0u; k < min(WG_SIZE, length - block); k++) {
+            let row = (first + block + k) * kv_width + kv_head * params.head_dim;
+            weights += sh_scores[k];
+            for (var n = 0u; n < SUMS; n++) {
+                let column = local + n * WG_SIZE;
+                if column < params.head_dim {
+                    sums[n] = fma(sh_scores[k], values[row + column], sums[n]);
                 }
-                mixed[part] = value;
             }
         }
-        maximum = highest;
-        // The next block overwrites scores and weights.
+        // The next block overwrites what slower invocations may still be reading.
         workgroupBarrier();
     }
-    for (var part = 0u; part < 4u; part++) {
-        let d = local + part * BLOCK;
-        if d < params.head_dim {
-            out[(sequence * params.heads + head) * params.head_dim + d] = mixed[part] / sum;
+    for (var n = 0u; n < SUMS; n++) {
+        let column = local + n * WG_SIZE;
+        if column < params.head_dim {
+            out[(sequence * params.heads + head) * params.head_dim + column] = sums[n] / weights;
         }
     }
 }

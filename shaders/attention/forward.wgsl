@@ -1,97 +1,170 @@
-// Causal attention of one query of one head per workgroup, with an online softmax over blocks of keys
-// (Milakov and Gimelshein 2018; Dao et al. 2022): out = Σ softmax(scale · q·k) v, and the log-sum-exp of the scores.
+// Causal attention within samples: out[t, h, :] = Σ_k softmax_k(scale q[t, h]·k[k, h']) v[k, h', :] over the sample's keys
+// k <= t, where kv head h' = h / (heads / kv_heads). One workgroup per (tile of queries, query head).
+//
+// The softmax is taken online (Milakov and Gimelshein 2018; Dao et al. 2022): blocks of keys are gone through in order with
+// a running maximum and sum, so that no row of scores is ever whole. log_sums[t, h] = log Σ_k exp(score) is for backward.
+
+#permute HEAD 64 128 256
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
-    tiles: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<u32>;
+// First token, number of tokens, first token of the sample, end of the sample.
+@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read_write> log_sums: array<f32>;
 
-#import heads
-
-var<workgroup> sh_query: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_scores: array<f32, BLOCK>;
-var<workgroup> sh_weights: array<f32, BLOCK>;
-
+// Queries of a tile, and keys of a block.
+const TILE = 16u;
+const BLOCK = 32u;
+// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
+const CHUNK = 32u;
+const PITCH = CHUNK + 1u;
+// An invocation owns the queries `row` and `row + ROWS`, and of a block's keys or a chunk's columns `lane` and
+// `lane + LANES`.
+const LANES = 16u;
+const ROWS = 8u;
+const WG_SIZE = LANES * ROWS;
+const CHUNKS = #{HEAD}u / CHUNK;
+const SUMS = #{HEAD}u / LANES;
+// Below every score.
 const LOWEST = -3.0e38;
 
-@compute @workgroup_size(64)
+var<workgroup> sh_queries: array<f32, TILE * PITCH>;
+// Keys, then values.
+var<workgroup> sh_block: array<f32, BLOCK * PITCH>;
+// Scores, then their exponentials.
+var<workgroup> sh_scores: array<f32, TILE * PITCH>;
+
+@compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let tile = group.x / TILE * 4u;
-    let in_tile = group.x % TILE;
-    if in_tile >= tiles[tile + 1u] {
-        return;
-    }
-    let token = tiles[tile] + in_tile;
-    let sample = tiles[tile + 2u];
+    let tile = tiles[group.x];
+    let tile_end = tile.x + tile.y;
     let head = group.y;
     let kv_head = head / (params.heads / params.kv_heads);
-    for (var d = local; d < params.head_dim; d += BLOCK) {
-        sh_query[d] = qkv[query_place(token, head) + d];
-    }
-    workgroupBarrier();
+    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
+    let q_offset = head * params.head_dim;
+    let k_offset = (params.heads + kv_head) * params.head_dim;
+    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
+    let lane = local % LANES;
+    let row = local / LANES;
 
-    var maximum = LOWEST;
-    var sum = 0.0;
-    // The invocation's columns of the result: local, local + BLOCK, ...
-    var mixed = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-    for (var first = sample; first <= token; first += BLOCK) {
-        let key = first + local;
-        var score = LOWEST;
-        if key <= token {
-            var product = 0.0;
-            let place = key_place(key, kv_head);
-            for (var d = 0u; d < params.head_dim; d++) {
-                product = fma(sh_query[d], qkv[place + d], product);
-            }
-            score = product * params.scale;
-        }
-        sh_scores[local] = score;
-        workgroupBarrier();
-        // Everyone finds the same maximum and the same sum, in the order of the keys.
-        let count = min(BLOCK, token + 1u - first);
-        var highest = maximum;
-        for (var j = 0u; j < count; j++) {
-            highest = max(highest, sh_scores[j]);
-        }
-        if local < count {
-            sh_weights[local] = exp(score - highest);
-        }
-        workgroupBarrier();
-        let kept = exp(maximum - highest);
-        sum *= kept;
-        for (var j = 0u; j < count; j++) {
-            sum += sh_weights[j];
-        }
-        for (var part = 0u; part < 4u; part++) {
-            let d = local + part * BLOCK;
-            if d < params.head_dim {
-                var value = mixed[part] * kept;
-                for (var j = 0u; j < count; j++) {
-                    value = fma(sh_weights[j], qkv[value_place(first + j, kv_head) + d], value);
+    var largest = array<f32, 2>(LOWEST, LOWEST);
+    var weights: array<f32, 2>;
+    var sums: array<array<f32, SUMS>, 2>;
+    for (var block = tile.z; block < tile_end; block += BLOCK) {
+        var scores: array<array<f32, 2>, 2>;
+        for (var chunk = 0u; chunk < params.head_dim; chunk += CHUNK) {
+            for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
+                let token = tile.x + n / CHUNK;
+                let column = chunk + n % CHUNK;
+                var value = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    value = qkv[token * stride + q_offset + column];
                 }
-                mixed[part] = value;
+                sh_queries[n / CHUNK * PITCH + n % CHUNK] = value;
+            }
+            for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                let token = block + n / CHUNK;
+                let column = chunk + n % CHUNK;
+                var value = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    value = qkv[token * stride + k_offset + column];
+                }
+                sh_block[n / CHUNK * PITCH + n % CHUNK] = value;
+            }
+            workgroupBarrier();
+            for (var c = 0u; c < CHUNK; c++) {
+                for (var i = 0u; i < 2u; i++) {
+                    let query = sh_queries[(row + i * ROWS) * PITCH + c];
+                    for (var j = 0u; j < 2u; j++) {
+                        scores[i][j] = fma(query, sh_block[(lane + j * LANES) * PITCH + c], scores[i][j]);
+                    }
+                }
+            }
+            workgroupBarrier();
+        }
+
+        for (var i = 0u; i < 2u; i++) {
+            for (var j = 0u; j < 2u; j++) {
+                let visible = block + lane + j * LANES <= tile.x + row + i * ROWS;
+                scores[i][j] = select(LOWEST, params.scale * scores[i][j], visible);
+                sh_scores[(row + i * ROWS) * PITCH + lane + j * LANES] = scores[i][j];
             }
         }
-        maximum = highest;
-        // The next block overwrites scores and weights.
         workgroupBarrier();
-    }
-    for (var part = 0u; part < 4u; part++) {
-        let d = local + part * BLOCK;
-        if d < params.head_dim {
-            out[(token * params.heads + head) * params.head_dim + d] = mixed[part] / sum;
+        for (var i = 0u; i < 2u; i++) {
+            var now_largest = largest[i];
+            for (var k = 0u; k < BLOCK; k++) {
+                now_largest = max(now_largest, sh_scores[(row + i * ROWS) * PITCH + k]);
+            }
+            let shrink = exp(largest[i] - now_largest);
+            largest[i] = now_largest;
+            weights[i] *= shrink;
+            for (var c = 0u; c < SUMS; c++) {
+                sums[i][c] *= shrink;
+            }
+        }
+        // All have read the scores before they become weights.
+        workgroupBarrier();
+        for (var i = 0u; i < 2u; i++) {
+            for (var j = 0u; j < 2u; j++) {
+                let visible = block + lane + j * LANES <= tile.x + row + i * ROWS;
+                let weight = exp(scores[i][j] - largest[i]);
+                sh_scores[(row + i * ROWS) * PITCH + lane + j * LANES] = select(0.0, weight, visible);
+            }
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < 2u; i++) {
+            for (var k = 0u; k < BLOCK; k++) {
+                weights[i] += sh_scores[(row + i * ROWS) * PITCH + k];
+            }
+        }
+        for (var part = 0u; part < CHUNKS; part++) {
+            if part * CHUNK >= params.head_dim {
+                break;
+            }
+            for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                let token = block + n / CHUNK;
+                let column = part * CHUNK + n % CHUNK;
+                var value = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    value = qkv[token * stride + v_offset + column];
+                }
+                sh_block[n / CHUNK * PITCH + n % CHUNK] = value;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < BLOCK; k++) {
+                for (var i = 0u; i < 2u; i++) {
+                    let weight = sh_scores[(row + i * ROWS) * PITCH + k];
+                    for (var j = 0u; j < 2u; j++) {
+                        let value = sh_block[k * PITCH + lane + j * LANES];
+                        sums[i][part * 2u + j] = fma(weight, value, sums[i][part * 2u + j]);
+                    }
+                }
+            }
+            workgroupBarrier();
         }
     }
-    if local == 0u {
-        log_sums[token * params.heads + head] = maximum + log(sum);
+
+    for (var i = 0u; i < 2u; i++) {
+        let token = tile.x + row + i * ROWS;
+        if token < tile_end {
+            for (var c = 0u; c < SUMS; c++) {
+                let column = c * LANES + lane;
+                if column < params.head_dim {
+                    out[(token * params.heads + head) * params.head_dim + column] = sums[i][c] / weights[i];
+                }
+            }
+            if lane == 0u {
+                log_sums[token * params.heads + head] = largest[i] + log(weights[i]);
+            }
+        }
     }
 }

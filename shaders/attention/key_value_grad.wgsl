@@ -1,84 +1,167 @@
-// Gradients at one key and value of one shared head per workgroup: the sum over the group's query heads, and over the
-// sample's later queries, in order. With p and s as in query_grad: dk = scale · Σ s q, dv = Σ p d_out.
+// Gradient of causal attention at the keys and values. One workgroup per (tile of keys, kv head): it goes through the query
+// heads of its group in order, and for each through the later queries of the sample in order, so nothing needs atomics.
+//
+// With p = exp(scale q·k - log_sum) and ds = p (d_out·v - row_dot): dv = Σ p d_out and dk = scale Σ ds q (Dao et al. 2022).
+
+#permute HEAD 64 128 256
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
-    tiles: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<u32>;
+// First token, number of tokens, first token of the sample, end of the sample.
+@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> d_out: array<f32>;
 @group(0) @binding(4) var<storage, read> log_sums: array<f32>;
 @group(0) @binding(5) var<storage, read> row_dots: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;
 
-#import heads
+// Keys of a tile, and queries of a block.
+const TILE = 16u;
+const BLOCK = 32u;
+// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
+const CHUNK = 32u;
+const PITCH = CHUNK + 1u;
+// An invocation owns the keys `row` and `row + ROWS`, and of a block's queries or a chunk's columns `lane` and
+// `lane + LANES`.
+const LANES = 16u;
+const ROWS = 8u;
+const WG_SIZE = LANES * ROWS;
+const CHUNKS = #{HEAD}u / CHUNK;
+const SUMS = #{HEAD}u / LANES;
 
-var<workgroup> sh_key: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_value: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_weights: array<f32, BLOCK>;
-var<workgroup> sh_slopes: array<f32, BLOCK>;
+var<workgroup> sh_keys: array<f32, TILE * PITCH>;
+var<workgroup> sh_values: array<f32, TILE * PITCH>;
+var<workgroup> sh_queries: array<f32, BLOCK * PITCH>;
+var<workgroup> sh_d_out: array<f32, BLOCK * PITCH>;
+var<workgroup> sh_weights: array<f32, TILE * PITCH>;
+var<workgroup> sh_grads: array<f32, TILE * PITCH>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let tile = group.x / TILE * 4u;
-    let in_tile = group.x % TILE;
-    if in_tile >= tiles[tile + 1u] {
-        return;
-    }
-    let key = tiles[tile] + in_tile;
-    let end = tiles[tile + 3u];
+    let tile = tiles[group.x];
+    let tile_end = tile.x + tile.y;
+    let sample_end = tile.w;
     let kv_head = group.y;
-    for (var d = local; d < params.head_dim; d += BLOCK) {
-        sh_key[d] = qkv[key_place(key, kv_head) + d];
-        sh_value[d] = qkv[value_place(key, kv_head) + d];
-    }
-    workgroupBarrier();
+    let group_size = params.heads / params.kv_heads;
+    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
+    let k_offset = (params.heads + kv_head) * params.head_dim;
+    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
+    let out_stride = params.heads * params.head_dim;
+    let lane = local % LANES;
+    let row = local / LANES;
 
-    var d_key = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-    var d_value = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-    let shared_by = params.heads / params.kv_heads;
-    for (var head = kv_head * shared_by; head < (kv_head + 1u) * shared_by; head++) {
-        for (var first = key; first < end; first += BLOCK) {
-            let token = first + local;
-            if token < end {
-                let row = token * params.heads + head;
-                var score = 0.0;
-                var pulled = 0.0;
-                for (var d = 0u; d < params.head_dim; d++) {
-                    score = fma(qkv[query_place(token, head) + d], sh_key[d], score);
-                    pulled = fma(d_out[row * params.head_dim + d], sh_value[d], pulled);
+    var k_sums: array<array<f32, SUMS>, 2>;
+    var v_sums: array<array<f32, SUMS>, 2>;
+    for (var head = kv_head * group_size; head < (kv_head + 1u) * group_size; head++) {
+        let q_offset = head * params.head_dim;
+        for (var block = tile.x; block < sample_end; block += BLOCK) {
+            var scores: array<array<f32, 2>, 2>;
+            var d_weights: array<array<f32, 2>, 2>;
+            for (var chunk = 0u; chunk < params.head_dim; chunk += CHUNK) {
+                for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
+                    let token = tile.x + n / CHUNK;
+                    let column = chunk + n % CHUNK;
+                    var key = 0.0;
+                    var value = 0.0;
+                    if token < tile_end && column < params.head_dim {
+                        key = qkv[token * stride + k_offset + column];
+                        value = qkv[token * stride + v_offset + column];
+                    }
+                    sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
+                    sh_values[n / CHUNK * PITCH + n % CHUNK] = value;
                 }
-                let weight = exp(score * params.scale - log_sums[row]);
-                sh_weights[local] = weight;
-                sh_slopes[local] = weight * (pulled - row_dots[row]) * params.scale;
-            }
-            workgroupBarrier();
-            let count = min(BLOCK, end - first);
-            for (var part = 0u; part < 4u; part++) {
-                let d = local + part * BLOCK;
-                if d < params.head_dim {
-                    for (var j = 0u; j < count; j++) {
-                        let row = (first + j) * params.heads + head;
-                        d_key[part] = fma(sh_slopes[j], qkv[query_place(first + j, head) + d], d_key[part]);
-                        d_value[part] = fma(sh_weights[j], d_out[row * params.head_dim + d], d_value[part]);
+                for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                    let token = block + n / CHUNK;
+                    let column = chunk + n % CHUNK;
+                    var query = 0.0;
+                    var d_value = 0.0;
+                    if token < sample_end && column < params.head_dim {
+                        query = qkv[token * stride + q_offset + column];
+                        d_value = d_out[token * out_stride + q_offset + column];
+                    }
+                    sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
+                    sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
+                }
+                workgroupBarrier();
+                for (var c = 0u; c < CHUNK; c++) {
+                    for (var i = 0u; i < 2u; i++) {
+                        let key = sh_keys[(row + i * ROWS) * PITCH + c];
+                        let value = sh_values[(row + i * ROWS) * PITCH + c];
+                        for (var j = 0u; j < 2u; j++) {
+                            let place = (lane + j * LANES) * PITCH + c;
+                            scores[i][j] = fma(key, sh_queries[place], scores[i][j]);
+                            d_weights[i][j] = fma(value, sh_d_out[place], d_weights[i][j]);
+                        }
                     }
                 }
+                workgroupBarrier();
             }
-            // The next block overwrites weights and slopes.
+
+            for (var j = 0u; j < 2u; j++) {
+                let query = block + lane + j * LANES;
+                var log_sum = 0.0;
+                var dot = 0.0;
+                if query < sample_end {
+                    log_sum = log_sums[query * params.heads + head];
+                    dot = row_dots[query * params.heads + head];
+                }
+                for (var i = 0u; i < 2u; i++) {
+                    let visible = tile.x + row + i * ROWS <= query && query < sample_end;
+                        let weight = select(0.0, exp(params.scale * scores[i][j] - log_sum), visible);
+                    let place = (row + i * ROWS) * PITCH + lane + j * LANES;
+                    sh_weights[place] = weight;
+                    sh_grads[place] = weight * (d_weights[i][j] - dot) * params.scale;
+                }
+            }
             workgroupBarrier();
+            for (var part = 0u; part < CHUNKS; part++) {
+                if part * CHUNK >= params.head_dim {
+                    break;
+                }
+                for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                    let token = block + n / CHUNK;
+                    let column = part * CHUNK + n % CHUNK;
+                    var query = 0.0;
+                    var d_value = 0.0;
+                    if token < sample_end && column < params.head_dim {
+                        query = qkv[token * stride + q_offset + column];
+                        d_value = d_out[token * out_stride + q_offset + column];
+                    }
+                    sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
+                    sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
+                }
+                workgroupBarrier();
+                for (var q = 0u; q < BLOCK; q++) {
+                    for (var i = 0u; i < 2u; i++) {
+                        let gradient = sh_grads[(row + i * ROWS) * PITCH + q];
+                        let weight = sh_weights[(row + i * ROWS) * PITCH + q];
+                        for (var j = 0u; j < 2u; j++) {
+                            let place = q * PITCH + lane + j * LANES;
+                            let c = part * 2u + j;
+                            k_sums[i][c] = fma(gradient, sh_queries[place], k_sums[i][c]);
+                            v_sums[i][c] = fma(weight, sh_d_out[place], v_sums[i][c]);
+                        }
+                    }
+                }
+                workgroupBarrier();
+            }
         }
     }
-    for (var part = 0u; part < 4u; part++) {
-        let d = local + part * BLOCK;
-        if d < params.head_dim {
-            d_qkv[key_place(key, kv_head) + d] = d_key[part];
-            d_qkv[value_place(key, kv_head) + d] = d_value[part];
+
+    for (var i = 0u; i < 2u; i++) {
+        let token = tile.x + row + i * ROWS;
+        for (var c = 0u; c < SUMS; c++) {
+            let column = c * LANES + lane;
+            if token < tile_end && column < params.head_dim {
+                d_qkv[token * stride + k_offset + column] = k_sums[i][c];
+                d_qkv[token * stride + v_offset + column] = v_sums[i][c];
+            }
         }
     }
 }

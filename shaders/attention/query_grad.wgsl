@@ -1,16 +1,20 @@
-// Gradient at one query of one head per workgroup. With p = exp(scale · q·k − log_sum), D = Σ out · d_out and
-// s = p (d_out·v − D): dq = scale · Σ s k over the sample's earlier keys. Writes D for the gradient at the keys.
+// Gradient of causal attention at the queries. One workgroup per (tile of queries, query head).
+//
+// With p = exp(scale q·k - log_sum) and row_dot = Σ_c out d_out: the gradient at a score is ds = p (d_out·v - row_dot), and
+// dq = scale Σ_k ds k (Dao et al. 2022). row_dots is written for the gradient at keys and values.
+
+#permute HEAD 64 128 256
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
-    tiles: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<u32>;
+// First token, number of tokens, first token of the sample, end of the sample.
+@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> out: array<f32>;
 @group(0) @binding(4) var<storage, read> d_out: array<f32>;
@@ -18,70 +22,156 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> row_dots: array<f32>;
 @group(0) @binding(7) var<storage, read_write> d_qkv: array<f32>;
 
-#import heads
+// Queries of a tile, and keys of a block.
+const TILE = 16u;
+const BLOCK = 32u;
+// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
+const CHUNK = 32u;
+const PITCH = CHUNK + 1u;
+// An invocation owns the queries `row` and `row + ROWS`, and of a block's keys or a chunk's columns `lane` and
+// `lane + LANES`.
+const LANES = 16u;
+const ROWS = 8u;
+const WG_SIZE = LANES * ROWS;
+const CHUNKS = #{HEAD}u / CHUNK;
+const SUMS = #{HEAD}u / LANES;
 
-var<workgroup> sh_query: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_d_out: array<f32, MAX_HEAD_DIM>;
-var<workgroup> sh_slopes: array<f32, BLOCK>;
-var<workgroup> sh_dot: f32;
+var<workgroup> sh_queries: array<f32, TILE * PITCH>;
+var<workgroup> sh_d_out: array<f32, TILE * PITCH>;
+var<workgroup> sh_keys: array<f32, BLOCK * PITCH>;
+var<workgroup> sh_values: array<f32, BLOCK * PITCH>;
+// Parts of the row dots, then the scores' gradients.
+var<workgroup> sh_grads: array<f32, TILE * PITCH>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let tile = group.x / TILE * 4u;
-    let in_tile = group.x % TILE;
-    if in_tile >= tiles[tile + 1u] {
-        return;
-    }
-    let token = tiles[tile] + in_tile;
-    let sample = tiles[tile + 2u];
+    let tile = tiles[group.x];
+    let tile_end = tile.x + tile.y;
     let head = group.y;
     let kv_head = head / (params.heads / params.kv_heads);
-    let row = (token * params.heads + head) * params.head_dim;
-    for (var d = local; d < params.head_dim; d += BLOCK) {
-        sh_query[d] = qkv[query_place(token, head) + d];
-        sh_d_out[d] = d_out[row + d];
+    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
+    let q_offset = head * params.head_dim;
+    let k_offset = (params.heads + kv_head) * params.head_dim;
+    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
+    let out_stride = params.heads * params.head_dim;
+    let lane = local % LANES;
+    let row = local / LANES;
+
+    for (var i = 0u; i < 2u; i++) {
+        let token = tile.x + row + i * ROWS;
+        var part = 0.0;
+        if token < tile_end {
+            for (var c = lane; c < params.head_dim; c += LANES) {
+                let place = token * out_stride + q_offset + c;
+                part = fma(out[place], d_out[place], part);
+            }
+        }
+        sh_grads[(row + i * ROWS) * PITCH + lane] = part;
     }
     workgroupBarrier();
-    if local == 0u {
-        var dot = 0.0;
-        for (var d = 0u; d < params.head_dim; d++) {
-            dot = fma(sh_d_out[d], out[row + d], dot);
+    var dots: array<f32, 2>;
+    var log_sum: array<f32, 2>;
+    for (var i = 0u; i < 2u; i++) {
+        for (var n = 0u; n < LANES; n++) {
+            dots[i] += sh_grads[(row + i * ROWS) * PITCH + n];
         }
-        sh_dot = dot;
-        row_dots[token * params.heads + head] = dot;
+        let token = tile.x + row + i * ROWS;
+        if token < tile_end {
+            log_sum[i] = log_sums[token * params.heads + head];
+            if lane == 0u {
+                row_dots[token * params.heads + head] = dots[i];
+            }
+        }
     }
     workgroupBarrier();
 
-    let log_sum = log_sums[token * params.heads + head];
-    var gradient = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-    for (var first = sample; first <= token; first += BLOCK) {
-        let key = first + local;
-        if key <= token {
-            var score = 0.0;
-            var pulled = 0.0;
-            for (var d = 0u; d < params.head_dim; d++) {
-                score = fma(sh_query[d], qkv[key_place(key, kv_head) + d], score);
-                pulled = fma(sh_d_out[d], qkv[value_place(key, kv_head) + d], pulled);
+    var sums: array<array<f32, SUMS>, 2>;
+    for (var block = tile.z; block < tile_end; block += BLOCK) {
+        var scores: array<array<f32, 2>, 2>;
+        var d_weights: array<array<f32, 2>, 2>;
+        for (var chunk = 0u; chunk < params.head_dim; chunk += CHUNK) {
+            for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
+                let token = tile.x + n / CHUNK;
+                let column = chunk + n % CHUNK;
+                var query = 0.0;
+                var d_value = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    query = qkv[token * stride + q_offset + column];
+                    d_value = d_out[token * out_stride + q_offset + column];
+                }
+                sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
+                sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
             }
-            sh_slopes[local] = exp(score * params.scale - log_sum) * (pulled - sh_dot) * params.scale;
-        }
-        workgroupBarrier();
-        let count = min(BLOCK, token + 1u - first);
-        for (var part = 0u; part < 4u; part++) {
-            let d = local + part * BLOCK;
-            if d < params.head_dim {
-                for (var j = 0u; j < count; j++) {
-                    gradient[part] = fma(sh_slopes[j], qkv[key_place(first + j, kv_head) + d], gradient[part]);
+            for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                let token = block + n / CHUNK;
+                let column = chunk + n % CHUNK;
+                var key = 0.0;
+                var value = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    key = qkv[token * stride + k_offset + column];
+                    value = qkv[token * stride + v_offset + column];
+                }
+                sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
+                sh_values[n / CHUNK * PITCH + n % CHUNK] = value;
+            }
+            workgroupBarrier();
+            for (var c = 0u; c < CHUNK; c++) {
+                for (var i = 0u; i < 2u; i++) {
+                    let query = sh_queries[(row + i * ROWS) * PITCH + c];
+                    let d_value = sh_d_out[(row + i * ROWS) * PITCH + c];
+                    for (var j = 0u; j < 2u; j++) {
+                        let place = (lane + j * LANES) * PITCH + c;
+                        scores[i][j] = fma(query, sh_keys[place], scores[i][j]);
+                        d_weights[i][j] = fma(d_value, sh_values[place], d_weights[i][j]);
+                    }
                 }
             }
+            workgroupBarrier();
         }
-        // The next block overwrites the slopes.
+
+        for (var i = 0u; i < 2u; i++) {
+            for (var j = 0u; j < 2u; j++) {
+                let visible = block + lane + j * LANES <= tile.x + row + i * ROWS;
+                let weight = exp(params.scale * scores[i][j] - log_sum[i]);
+                let gradient = weight * (d_weights[i][j] - dots[i]) * params.scale;
+                sh_grads[(row + i * ROWS) * PITCH + lane + j * LANES] = select(0.0, gradient, visible);
+            }
+        }
         workgroupBarrier();
+        for (var part = 0u; part < CHUNKS; part++) {
+            if part * CHUNK >= params.head_dim {
+                break;
+            }
+            for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
+                let token = block + n / CHUNK;
+                let column = part * CHUNK + n % CHUNK;
+                var key = 0.0;
+                if token < tile_end && column < params.head_dim {
+                    key = qkv[token * stride + k_offset + column];
+                }
+                sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < BLOCK; k++) {
+                for (var i = 0u; i < 2u; i++) {
+                    let gradient = sh_grads[(row + i * ROWS) * PITCH + k];
+                    for (var j = 0u; j < 2u; j++) {
+                        let key = sh_keys[k * PITCH + lane + j * LANES];
+                        sums[i][part * 2u + j] = fma(gradient, key, sums[i][part * 2u + j]);
+                    }
+                }
+            }
+            workgroupBarrier();
+        }
     }
-    for (var part = 0u; part < 4u; part++) {
-        let d = local + part * BLOCK;
-        if d < params.head_dim {
-            d_qkv[query_place(token, head) + d] = gradient[part];
+
+    for (var i = 0u; i < 2u; i++) {
+        let token = tile.x + row + i * ROWS;
+        for (var c = 0u; c < SUMS; c++) {
+            let column = c * LANES + lane;
+            if token < tile_end && column < params.head_dim {
+                d_qkv[token * stride + q_offset + column] = sums[i][c];
+            }
         }
     }
 }

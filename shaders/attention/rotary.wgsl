@@ -1,19 +1,22 @@
-// Rotary embedding, in place: the pair (i, i + head_dim/2) of each head turns by its position's angle, or back.
+// Rotary embedding (Su et al. 2021) in place: the pair (a, b) of columns (i, i + head_dim / 2) of each head becomes
+// (a cos - b sin, b cos + a sin) with the table's angle for the token's position; the inverse turns back, which is the
+// transpose that backward needs.
 
 #import flat_index
 
 struct Params {
-    pairs: u32,
+    tokens: u32,
     heads: u32,
-    half_dim: u32,
-    stride: u32,
-    offset: u32,
-    // 1: turn back, which is the transpose, for backward.
+    head_dim: u32,
+    x_stride: u32,
+    x_offset: u32,
+    // 0: turn; 1: turn back.
     inverse: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> angles: array<f32>;
+// cos and sin, [positions, head_dim / 2].
+@group(0) @binding(1) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;
 
@@ -21,19 +24,20 @@ const WG_SIZE = 256u;
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let pairs = params.head_dim / 2u;
     let n = flat_index(global, groups, WG_SIZE);
-    if n >= params.pairs {
+    if n >= params.tokens * params.heads * pairs {
         return;
     }
-    let pair = n % params.half_dim;
-    let head = n / params.half_dim % params.heads;
-    let token = n / params.half_dim / params.heads;
-    let angle = (positions[token] * params.half_dim + pair) * 2u;
-    let cosine = angles[angle];
-    let sine = select(angles[angle + 1u], -angles[angle + 1u], params.inverse == 1u);
-    let first = token * params.stride + params.offset + head * 2u * params.half_dim + pair;
+    let pair = n % pairs;
+    let head = n / pairs % params.heads;
+    let token = n / pairs / params.heads;
+    let angle = table[positions[token] * pairs + pair];
+    let sine = select(angle.y, -angle.y, params.inverse == 1u);
+    let first = token * params.x_stride + params.x_offset + head * params.head_dim + pair;
+    let second = first + pairs;
     let a = x[first];
-    let b = x[first + params.half_dim];
-    x[first] = a * cosine - b * sine;
-    x[first + params.half_dim] = b * cosine + a * sine;
+    let b = x[second];
+    x[first] = a * angle.x - b * sine;
+    x[second] = b * angle.x + a * sine;
 }

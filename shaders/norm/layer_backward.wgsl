@@ -1,20 +1,24 @@
-// LayerNorm backward: with x̂ = (x − mean)·s, s = 1 / sqrt(variance + epsilon) and g = dy · gain,
-// dx = s · (g − mean(g) − x̂ · mean(g · x̂)), and the gain's terms dy · x̂. One workgroup per row.
+// Gradient of LayerNorm at its input, and the terms of its gain's gradient (the bias's terms are dy). One workgroup per
+// token.
+//
+// With u = 1 / sqrt(variance(x) + epsilon) and n = (x - mean(x)) u: gain_terms = dy n, and
+// dx = start + u (dy gain - mean(dy gain) - n mean(dy gain n)).
 
-#import row_sum
+#permute WG_SIZE 64 256
+#import workgroup_sum
 
 struct Params {
-    rows: u32,
+    tokens: u32,
     width: u32,
+    epsilon: f32,
     x_stride: u32,
     x_offset: u32,
     dy_stride: u32,
     dy_offset: u32,
     dx_stride: u32,
     dx_offset: u32,
-    // 1: dx is added to.
+    // 0: dx is replaced; 1: added to.
     accumulate: u32,
-    epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -24,46 +28,49 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(5) var<storage, read_write> gain_terms: array<f32>;
 
-@compute @workgroup_size(256)
+const WG_SIZE = #{WG_SIZE}u;
+
+@compute @workgroup_size(WG_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = group.x + group.y * groups.x;
-    if row >= params.rows {
+    let token = group.x + group.y * groups.x;
+    if token >= params.tokens {
         return;
     }
+    let x_row = token * params.x_stride + params.x_offset;
+    let dy_row = token * params.dy_stride + params.dy_offset;
+    let dx_row = token * params.dx_stride + params.dx_offset;
     let width = f32(params.width);
-    let x_first = row * params.x_stride + params.x_offset;
-    let dy_first = row * params.dy_stride + params.dy_offset;
-    let dx_first = row * params.dx_stride + params.dx_offset;
-    var sum = 0.0;
+
+    var values = 0.0;
     var gradients = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        sum += x[x_first + i];
-        gradients = fma(dy[dy_first + i], gain[i], gradients);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        values += x[x_row + i];
+        gradients = fma(dy[dy_row + i], gain[i], gradients);
     }
-    let mean = row_sum(local, sum) / width;
-    let mean_gradient = row_sum(local, gradients) / width;
+    let mean = workgroup_sum(values, local) / width;
+    let mean_gradient = workgroup_sum(gradients, local) / width;
     var squares = 0.0;
     var products = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let centred = x[x_first + i] - mean;
-        squares = fma(centred, centred, squares);
-        products = fma(dy[dy_first + i] * gain[i], centred, products);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        let distance = x[x_row + i] - mean;
+        squares = fma(distance, distance, squares);
+        products = fma(dy[dy_row + i] * gain[i], distance, products);
     }
-    let scale = 1.0 / sqrt(row_sum(local, squares) / width + params.epsilon);
-    let pull = row_sum(local, products) / width * scale * scale;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let centred = x[x_first + i] - mean;
-        let delta = dy[dy_first + i];
-        let result = scale * (delta * gain[i] - mean_gradient - centred * pull);
-        gain_terms[row * params.width + i] = delta * centred * scale;
+    let deviation_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
+    let mean_product = workgroup_sum(products, local) * deviation_inverse / width;
+
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        let normal = (x[x_row + i] - mean) * deviation_inverse;
+        let gradient = dy[dy_row + i];
+        var start = 0.0;
         if params.accumulate == 1u {
-            dx[dx_first + i] += result;
-        } else {
-            dx[dx_first + i] = result;
+            start = dx[dx_row + i];
         }
+        dx[dx_row + i] = start + deviation_inverse * (gradient * gain[i] - mean_gradient - normal * mean_product);
+        gain_terms[token * params.width + i] = gradient * normal;
     }
 }

@@ -1,15 +1,17 @@
-// LayerNorm: y = (x − mean) / sqrt(variance + epsilon) · gain + bias, one workgroup per row.
+// LayerNorm (Ba, Kiros and Hinton 2016): y = (x - mean(x)) / sqrt(variance(x) + epsilon) * gain + bias, one workgroup per
+// token. The variance is the mean of the squared distances from the mean found first, so that it never cancels.
 
-#import row_sum
+#permute WG_SIZE 64 256
+#import workgroup_sum
 
 struct Params {
-    rows: u32,
+    tokens: u32,
     width: u32,
+    epsilon: f32,
     x_stride: u32,
     x_offset: u32,
     y_stride: u32,
     y_offset: u32,
-    epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,31 +20,34 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(256)
+const WG_SIZE = #{WG_SIZE}u;
+
+@compute @workgroup_size(WG_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = group.x + group.y * groups.x;
-    if row >= params.rows {
+    let token = group.x + group.y * groups.x;
+    if token >= params.tokens {
         return;
     }
-    let x_first = row * params.x_stride + params.x_offset;
-    let y_first = row * params.y_stride + params.y_offset;
-    var sum = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        sum += x[x_first + i];
+    let x_row = token * params.x_stride + params.x_offset;
+    let y_row = token * params.y_stride + params.y_offset;
+    let width = f32(params.width);
+
+    var values = 0.0;
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        values += x[x_row + i];
     }
-    let mean = row_sum(local, sum) / f32(params.width);
-    // The mean first, then the squares around it: the short formula cancels.
+    let mean = workgroup_sum(values, local) / width;
     var squares = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let centred = x[x_first + i] - mean;
-        squares = fma(centred, centred, squares);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        let distance = x[x_row + i] - mean;
+        squares = fma(distance, distance, squares);
     }
-    let scale = 1.0 / sqrt(row_sum(local, squares) / f32(params.width) + params.epsilon);
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        y[y_first + i] = fma((x[x_first + i] - mean) * scale, gain[i], bias[i]);
+    let deviation_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        y[y_row + i] = fma((x[x_row + i] - mean) * deviation_inverse, gain[i], bias[i]);
     }
 }

@@ -1,21 +1,24 @@
-// RMSNorm backward: with x̂ = x·s, s = 1 / sqrt(mean(x²) + epsilon) and g = dy · gain,
-// dx = s · (g − x̂ · mean(g · x̂)), and the gain's terms dy · x̂. One workgroup per row of one head.
+// Gradient of RMSNorm at its input, and the terms of its gain's gradient. One workgroup per row.
+//
+// With u = 1 / sqrt(mean(x²) + epsilon) and n = x u: gain_terms = dy n, and
+// dx = start + u (dy gain - n mean(dy gain n)).
 
-#import row_sum
+#permute WG_SIZE 64 256
+#import workgroup_sum
 
 struct Params {
     rows: u32,
     heads: u32,
     width: u32,
+    epsilon: f32,
     x_stride: u32,
     x_offset: u32,
     dy_stride: u32,
     dy_offset: u32,
     dx_stride: u32,
     dx_offset: u32,
-    // 1: dx is added to.
+    // 0: dx is replaced; 1: added to.
     accumulate: u32,
-    epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -25,7 +28,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(5) var<storage, read_write> gain_terms: array<f32>;
 
-@compute @workgroup_size(256)
+const WG_SIZE = #{WG_SIZE}u;
+
+@compute @workgroup_size(WG_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -37,28 +42,29 @@ fn main(
     }
     let token = row / params.heads;
     let column = row % params.heads * params.width;
-    let x_first = token * params.x_stride + params.x_offset + column;
-    let dy_first = token * params.dy_stride + params.dy_offset + column;
-    let dx_first = token * params.dx_stride + params.dx_offset + column;
+    let x_row = token * params.x_stride + params.x_offset + column;
+    let dy_row = token * params.dy_stride + params.dy_offset + column;
+    let dx_row = token * params.dx_stride + params.dx_offset + column;
+    let width = f32(params.width);
+
     var squares = 0.0;
     var products = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let value = x[x_first + i];
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        let value = x[x_row + i];
         squares = fma(value, value, squares);
-        products = fma(dy[dy_first + i] * gain[i], value, products);
+        products = fma(dy[dy_row + i] * gain[i], value, products);
     }
-    let scale = 1.0 / sqrt(row_sum(local, squares) / f32(params.width) + params.epsilon);
-    // mean(g · x̂) · s, with which x itself is multiplied.
-    let pull = row_sum(local, products) / f32(params.width) * scale * scale;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let value = x[x_first + i];
-        let delta = dy[dy_first + i];
-        let result = scale * (delta * gain[i] - value * pull);
-        gain_terms[row * params.width + i] = delta * value * scale;
+    let rms_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
+    let mean_product = workgroup_sum(products, local) * rms_inverse / width;
+
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        let normal = x[x_row + i] * rms_inverse;
+        let gradient = dy[dy_row + i];
+        var start = 0.0;
         if params.accumulate == 1u {
-            dx[dx_first + i] += result;
-        } else {
-            dx[dx_first + i] = result;
+            start = dx[dx_row + i];
         }
+        dx[dx_row + i] = start + rms_inverse * (gradient * gain[i] - normal * mean_product);
+        gain_terms[row * params.width + i] = gradient * normal;
     }
 }

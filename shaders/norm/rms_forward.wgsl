@@ -1,16 +1,19 @@
-// RMSNorm: y = x / sqrt(mean(x²) + epsilon) · gain, one workgroup per row of one head.
+// RMSNorm (Zhang and Sennrich 2019): y[r, :] = x[r, :] / sqrt(mean(x[r, :]²) + epsilon) * gain, one workgroup per row r.
+//
+// A token has `heads` rows of `width` next to each other: one for a layer's norm, several for a norm of each head.
 
-#import row_sum
+#permute WG_SIZE 64 256
+#import workgroup_sum
 
 struct Params {
     rows: u32,
     heads: u32,
     width: u32,
+    epsilon: f32,
     x_stride: u32,
     x_offset: u32,
     y_stride: u32,
     y_offset: u32,
-    epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,7 +21,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gain: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(256)
+const WG_SIZE = #{WG_SIZE}u;
+
+@compute @workgroup_size(WG_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -29,17 +34,16 @@ fn main(
         return;
     }
     let token = row / params.heads;
-    let head = row % params.heads;
-    let x_first = token * params.x_stride + params.x_offset + head * params.width;
-    let y_first = token * params.y_stride + params.y_offset + head * params.width;
+    let column = row % params.heads * params.width;
+    let x_row = token * params.x_stride + params.x_offset + column;
+    let y_row = token * params.y_stride + params.y_offset + column;
+
     var squares = 0.0;
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        let value = x[x_first + i];
-        squares = fma(value, value, squares);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        squares = fma(x[x_row + i], x[x_row + i], squares);
     }
-    let mean = row_sum(local, squares) / f32(params.width);
-    let scale = 1.0 / sqrt(mean + params.epsilon);
-    for (var i = local; i < params.width; i += SUM_SIZE) {
-        y[y_first + i] = x[x_first + i] * scale * gain[i];
+    let rms_inverse = inverseSqrt(workgroup_sum(squares, local) / f32(params.width) + params.epsilon);
+    for (var i = local; i < params.width; i += WG_SIZE) {
+        y[y_row + i] = x[x_row + i] * rms_inverse * gain[i];
     }
 }

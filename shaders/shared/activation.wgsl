@@ -1,70 +1,79 @@
-// The activation function of a permutation, and its derivative.
+// The activation functions and their derivatives. What `src/kernels/activation/mod.rs` says about the formulas holds here.
+
+// Where a float's exponential neither overflows nor vanishes.
+const EXPONENT_LIMIT = 80.0;
+
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(clamp(-x, -EXPONENT_LIMIT, EXPONENT_LIMIT)));
+}
 
 #if ACTIVATION == gelu
-const INVERSE_SQRT_2 = 0.70710678118654752;
-const INVERSE_SQRT_TAU = 0.39894228040143268;
+const INVERSE_SQRT_TWO_PI = 0.3989422804;
+// The distribution's tail is below exp(-100) / 2 = 0 beyond.
+const TAIL_END = 14.0;
 
-// erf by its continued series where it converges fast, and by 1 - erfc beyond: Abramowitz and Stegun 7.1.5 and the
-// rational approximation of erfc of Numerical Recipes (Chebyshev fit, relative error below 1.2e-7).
-fn erf(x: f32) -> f32 {
-    let a = abs(x);
-    if a < 0.5 {
-        let q = a * a;
-        let series = 1.0 + q * (-0.33333333333 + q * (0.1 + q * (-0.02380952381 + q * (0.00462962963
-            + q * (-0.00075757576 + q * 0.00010683761)))));
-        return 1.1283791670955126 * x * series;
-    }
-    let t = 1.0 / (1.0 + 0.5 * a);
-    let fit = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806 + t * (0.27886807
-        + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
-    let tail = t * exp(-a * a + fit);
-    return select(tail - 1.0, 1.0 - tail, x > 0.0);
+// Density of the standard normal distribution.
+fn normal_density(x: f32) -> f32 {
+    let a = min(abs(x), TAIL_END);
+    return INVERSE_SQRT_TWO_PI * exp(-0.5 * a * a);
+}
+
+// Distribution function of the standard normal distribution: exp(-a²/2) t P(t) is the tail beyond a = |x|.
+fn normal_distribution(x: f32) -> f32 {
+    let a = min(abs(x), TAIL_END);
+    let t = 1.0 / fma(0.27, a, 1.0);
+    var p = 0.0291070286;
+    p = fma(p, t, -0.127242118);
+    p = fma(p, t, 0.171444684);
+    p = fma(p, t, -0.0712139159);
+    p = fma(p, t, 0.109277204);
+    p = fma(p, t, 0.071406059);
+    p = fma(p, t, 0.101980366);
+    p = fma(p, t, 0.107518606);
+    p = fma(p, t, 0.107722096);
+    let tail = exp(-0.5 * a * a) * t * p;
+    return select(tail, 1.0 - tail, x > 0.0);
 }
 
 fn activate(x: f32) -> f32 {
-    return 0.5 * x * (1.0 + erf(x * INVERSE_SQRT_2));
+    return x * normal_distribution(x);
 }
 
-fn slope(x: f32) -> f32 {
-    return 0.5 * (1.0 + erf(x * INVERSE_SQRT_2)) + x * INVERSE_SQRT_TAU * exp(-0.5 * x * x);
+fn activation_derivative(x: f32) -> f32 {
+    return normal_distribution(x) + x * normal_density(x);
 }
 #elif ACTIVATION == gelu_tanh
-const SQRT_2_OVER_PI = 0.79788456080286536;
+// 2 sqrt(2/π): (1 + tanh u) / 2 is sigmoid(2 u).
+const SLOPE = 1.5957691216;
 const CUBIC = 0.044715;
-// tanh is 1 in f32 far below this; some drivers overflow on larger arguments.
-const TANH_LIMIT = 15.0;
-
-fn inner(x: f32) -> f32 {
-    return tanh(clamp(SQRT_2_OVER_PI * (x + CUBIC * x * x * x), -TANH_LIMIT, TANH_LIMIT));
-}
+// Both functions have reached their limits beyond; the cube stays finite.
+const ARGUMENT_LIMIT = 20.0;
 
 fn activate(x: f32) -> f32 {
-    return 0.5 * x * (1.0 + inner(x));
+    let a = clamp(x, -ARGUMENT_LIMIT, ARGUMENT_LIMIT);
+    return x * sigmoid(SLOPE * a * fma(CUBIC * a, a, 1.0));
 }
 
-fn slope(x: f32) -> f32 {
-    let t = inner(x);
-    return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+fn activation_derivative(x: f32) -> f32 {
+    let a = clamp(x, -ARGUMENT_LIMIT, ARGUMENT_LIMIT);
+    let s = sigmoid(SLOPE * a * fma(CUBIC * a, a, 1.0));
+    return s + x * s * (1.0 - s) * SLOPE * fma(3.0 * CUBIC * a, a, 1.0);
 }
 #elif ACTIVATION == silu
-fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
-}
-
 fn activate(x: f32) -> f32 {
     return x * sigmoid(x);
 }
 
-fn slope(x: f32) -> f32 {
+fn activation_derivative(x: f32) -> f32 {
     let s = sigmoid(x);
-    return s * (1.0 + x * (1.0 - s));
+    return s * fma(x, 1.0 - s, 1.0);
 }
 #else
 fn activate(x: f32) -> f32 {
-    return max(x, 0.0);
+    return select(x, 0.0, x < 0.0);
 }
 
-fn slope(x: f32) -> f32 {
+fn activation_derivative(x: f32) -> f32 {
     return select(0.0, 1.0, x > 0.0);
 }
 #endif

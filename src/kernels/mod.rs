@@ -9,6 +9,7 @@ pub mod attention;
 mod dense;
 pub mod elementwise;
 pub mod embedding;
+mod lanes;
 pub mod linear;
 pub mod loss;
 pub mod norm;

@@ -1,58 +1,40 @@
-//! Attention's gradient at keys and values on every device, against differences of the formula in float64.
+//! Gradient of causal attention at the keys and values, on every device.
 
+use efface::kernels::attention::Tiles;
 use efface::kernels::attention::key_value_grad::{Params, reference, run};
-use efface::kernels::attention::tiles;
-use kernels_tests::{Random, assert_close, devices, wide};
+use kernels_tests::{Random, assert_close, devices};
 
-use crate::Case;
+use crate::{Case, SHAPES};
 
 #[test]
-fn matches_differences_in_float64() {
+fn matches_float64() {
     let mut random = Random::new("attention/key_value_grad");
-    for (longest, widest) in [(9, 7), (70, 2), (2, 70)] {
-        let case = Case::new(&mut random, longest, widest);
-        let columns = case.heads.width()..case.heads.qkv_width();
-        let want = case.gradient(columns.clone());
+    for shape in SHAPES {
+        let case = Case::new(&mut random, shape);
+        let Case { heads, scale, tokens, ref want, .. } = case;
+        let [log_sums, row_dots] = [&want.log_sums, &want.row_dots].map(|v| Case::narrow(v));
+        let want_keys_values = case.columns(&want.d_qkv, false);
+        // What lies in the queries' columns must stay.
+        let before = random.values(want.d_qkv.len());
         for device in devices() {
-            let on = case.run(device);
-            run(
-                device,
-                case.heads,
-                case.scale,
-                case.tokens(),
-                on.tiles(),
-                &on.qkv,
-                &on.d_out,
-                &on.log_sums,
-                &on.row_dots,
-                &on.d_qkv,
-            )
-            .unwrap();
-            let mut got = device.read::<f32>(&on.d_qkv, want.len()).unwrap();
-            for (i, value) in got.iter_mut().enumerate() {
-                if !columns.contains(&(i % case.heads.qkv_width())) {
-                    *value = 0.0;
-                }
-            }
-            let what = format!("{:?} {:?} on {}", case.heads, case.offsets, device.name());
-            assert_close(&what, &got, &want, 5e-6);
+            let [qkv, d_out, log_sums, row_dots, d_qkv] =
+                [&case.qkv, &case.d_out, &log_sums, &row_dots, &before].map(|v| device.upload_new(v).unwrap());
+            let buffer = device.upload_new(&case.tiles).unwrap();
+            let tiles = Tiles { buffer: &buffer, count: case.tiles.len() / 4 };
+            run(device, heads, scale, tokens, tiles, &qkv, &d_out, &log_sums, &row_dots, &d_qkv).unwrap();
+            let what = format!("{heads:?} {:?} {}", case.tiles, device.name());
+            let got = device.read::<f32>(&d_qkv, before.len()).unwrap();
+            assert_close(&what, &case.columns(&got, false), &want_keys_values, 1e-6);
+            assert_eq!(case.columns(&got, true), case.columns(&before, true), "{what}: queries");
         }
-        let words = tiles(&case.offsets);
-        let params = Params {
-            heads: case.heads.heads as u32,
-            kv_heads: case.heads.kv_heads as u32,
-            head_dim: case.heads.head_dim as u32,
-            tiles: (words.len() / 4) as u32,
-            scale: case.scale,
+        let p = Params {
+            heads: heads.heads as u32,
+            kv_heads: heads.kv_heads as u32,
+            head_dim: heads.head_dim as u32,
+            scale,
         };
-        let (qkv, d_out, tokens) = (wide(&case.qkv), wide(&case.d_out), case.tokens());
-        let (out, log_sums) = case.attend(&qkv);
-        let dim = case.heads.head_dim;
-        let row_dots: Vec<f64> =
-            out.chunks(dim).zip(d_out.chunks(dim)).map(|(o, d)| o.iter().zip(d).map(|(o, d)| o * d).sum()).collect();
-        let mut plain = vec![0.0; qkv.len()];
-        reference(&params, tokens, &words, &qkv, &d_out, &log_sums, &row_dots, &mut plain);
-        let narrow: Vec<f32> = plain.iter().map(|v| *v as f32).collect();
-        assert_close("reference", &narrow, &want, 1e-6);
+        let mut d_qkv = before.clone();
+        reference(&p, &case.tiles, &case.qkv, &case.d_out, &log_sums, &row_dots, &mut d_qkv);
+        assert_close("reference", &case.columns(&d_qkv, false), &want_keys_values, 1e-6);
     }
 }

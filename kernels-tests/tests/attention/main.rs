@@ -1,4 +1,4 @@
-//! Tests of attention. The formula stands here once, in float64; gradients are differences of it.
+//! Tests of the attention kernels, against dense float64 attention with whole matrices of scores.
 mod cache_append;
 mod decode;
 mod forward;
@@ -6,133 +6,104 @@ mod key_value_grad;
 mod query_grad;
 mod rotary;
 
-use efface::device::{Buffer, Device};
-use efface::kernels::attention::{self as kernels, Heads, Tiles, tiles};
+use efface::kernels::attention::{Heads, tiles};
 use kernels_tests::{Random, wide};
 
-/// A random case: heads, samples, joint rows and the gradient at the output.
+/// Odd and even head sizes for every permutation, with and without groups: heads, kv heads, head_dim.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(6, 2, 7), (3, 3, 10), (2, 1, 64), (2, 1, 80), (1, 1, 96), (2, 2, 128), (2, 1, 201)];
+
+/// One launch's inputs, and what dense attention makes of them.
 struct Case {
     heads: Heads,
     scale: f32,
-    offsets: Vec<u32>,
+    tokens: usize,
+    tiles: Vec<u32>,
     qkv: Vec<f32>,
     d_out: Vec<f32>,
+    want: Attention,
+}
+
+/// Dense attention's results.
+struct Attention {
+    out: Vec<f64>,
+    log_sums: Vec<f64>,
+    row_dots: Vec<f64>,
+    d_qkv: Vec<f64>,
 }
 
 impl Case {
-    fn new(random: &mut Random, longest: usize, widest: usize) -> Self {
-        let kv_heads = random.size(1, 3);
-        let heads = Heads { heads: kv_heads * random.size(1, 3), kv_heads, head_dim: random.size(1, widest) };
-        let mut offsets = vec![0];
-        for _ in 0..random.size(1, 3) {
-            offsets.push(offsets[offsets.len() - 1] + random.size(1, longest) as u32);
-        }
-        let tokens = offsets[offsets.len() - 1] as usize;
-        let qkv = random.values(tokens * heads.qkv_width()).iter().map(|v| 2.0 * v).collect();
-        let scale = 1.0 / (heads.head_dim as f32).sqrt();
-        Case { heads, scale, offsets, qkv, d_out: random.values(tokens * heads.width()) }
+    fn new(random: &mut Random, shape: (usize, usize, usize)) -> Self {
+        let (heads, kv_heads, head_dim) = shape;
+        let heads = Heads { heads, kv_heads, head_dim };
+        let samples = random.size(1, 4);
+        let tokens = samples + random.size(20, 110);
+        let offsets = random.offsets(samples, tokens);
+        // Queries and keys large enough for the softmax to have clear winners.
+        let qkv: Vec<f32> = random.values(tokens * heads.qkv_width()).iter().map(|v| 2.0 * v).collect();
+        let d_out = random.values(tokens * heads.width());
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let want = dense(&heads, scale, &offsets, &wide(&qkv), &wide(&d_out));
+        Case { heads, scale, tokens, tiles: tiles(&offsets), qkv, d_out, want }
     }
 
-    fn tokens(&self) -> usize {
-        self.offsets[self.offsets.len() - 1] as usize
+    /// Float32 values of float64 results, as inputs of a later kernel.
+    fn narrow(values: &[f64]) -> Vec<f32> {
+        values.iter().map(|v| *v as f32).collect()
     }
 
-    /// The output and the log-sum-exp of the scores, by definition.
-    fn attend(&self, qkv: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let (h, width, dim) = (self.heads, self.heads.qkv_width(), self.heads.head_dim);
-        let (mut out, mut log_sums) = (Vec::new(), Vec::new());
-        for ends in self.offsets.windows(2) {
-            for token in ends[0] as usize..ends[1] as usize {
-                for head in 0..h.heads {
-                    let kv = head * h.kv_heads / h.heads * dim;
-                    let row = |t: usize, column: usize| &qkv[t * width + column..t * width + column + dim];
-                    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-                    let query = row(token, head * dim);
-                    let keys = ends[0] as usize..=token;
-                    let weights: Vec<f64> = keys
-                        .clone()
-                        .map(|key| (dot(query, row(key, h.heads * dim + kv)) * f64::from(self.scale)).exp())
-                        .collect();
-                    let sum: f64 = weights.iter().sum();
-                    log_sums.push(sum.ln());
-                    for d in 0..dim {
-                        let value = |key: usize| qkv[key * width + (h.heads + h.kv_heads) * dim + kv + d];
-                        out.push(keys.clone().zip(&weights).map(|(key, w)| w * value(key)).sum::<f64>() / sum);
+    /// The columns of the queries (or of the keys and values) of every row of a joint buffer.
+    fn columns<T: Copy>(&self, joint: &[T], queries: bool) -> Vec<T> {
+        let cut = self.heads.heads * self.heads.head_dim;
+        joint
+            .chunks(self.heads.qkv_width())
+            .flat_map(|row| if queries { row[..cut].to_vec() } else { row[cut..].to_vec() })
+            .collect()
+    }
+}
+
+/// For each sample and head: S = scale Q Kᵀ, P = softmax over the keys up to the query's, O = P V; then dV = Pᵀ dO,
+/// dP = dO Vᵀ, dS = P ⊙ (dP - (P ⊙ dP) 1), dQ = scale dS K and dK = scale dSᵀ Q.
+fn dense(heads: &Heads, scale: f32, offsets: &[u32], qkv: &[f64], d_out: &[f64]) -> Attention {
+    let Heads { heads, kv_heads, head_dim } = *heads;
+    let (joint, width, scale) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim, f64::from(scale));
+    let tokens = d_out.len() / width;
+    let mut result = Attention {
+        out: vec![0.0; tokens * width],
+        log_sums: vec![0.0; tokens * heads],
+        row_dots: vec![0.0; tokens * heads],
+        d_qkv: vec![0.0; tokens * joint],
+    };
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for sample in offsets.windows(2).map(|pair| pair[0] as usize..pair[1] as usize) {
+        for head in 0..heads {
+            let kv_head = head / (heads / kv_heads);
+            let q = |t: usize| t * joint + head * head_dim;
+            let k = |t: usize| t * joint + (heads + kv_head) * head_dim;
+            let v = |t: usize| t * joint + (heads + kv_heads + kv_head) * head_dim;
+            let o = |t: usize| t * width + head * head_dim;
+            for t in sample.clone() {
+                let seen = sample.start..t + 1;
+                let at = |start: usize| start..start + head_dim;
+                let exponentials: Vec<f64> =
+                    seen.clone().map(|s| (scale * product(&qkv[at(q(t))], &qkv[at(k(s))])).exp()).collect();
+                let total: f64 = exponentials.iter().sum();
+                let p: Vec<f64> = exponentials.iter().map(|e| e / total).collect();
+                let dp: Vec<f64> = seen.clone().map(|s| product(&d_out[at(o(t))], &qkv[at(v(s))])).collect();
+                let mean = product(&p, &dp);
+                result.log_sums[t * heads + head] = total.ln();
+                result.row_dots[t * heads + head] = mean;
+                for (n, s) in seen.enumerate() {
+                    let ds = p[n] * (dp[n] - mean);
+                    for c in 0..head_dim {
+                        result.out[o(t) + c] += p[n] * qkv[v(s) + c];
+                        result.d_qkv[v(s) + c] += p[n] * d_out[o(t) + c];
+                        result.d_qkv[q(t) + c] += scale * ds * qkv[k(s) + c];
+                        result.d_qkv[k(s) + c] += scale * ds * qkv[q(t) + c];
                     }
                 }
             }
         }
-        (out, log_sums)
     }
-
-    /// The gradient of d_out·out in some columns of the joint rows, by differences; zero elsewhere.
-    fn gradient(&self, columns: std::ops::Range<usize>) -> Vec<f64> {
-        let h = 1e-3;
-        let (qkv, d_out) = (wide(&self.qkv), wide(&self.d_out));
-        let at = |i: usize, steps: f64| -> f64 {
-            let mut moved = qkv.clone();
-            moved[i] += steps * h;
-            self.attend(&moved).0.iter().zip(&d_out).map(|(y, d)| y * d).sum()
-        };
-        let of = |i: usize| {
-            if !columns.contains(&(i % self.heads.qkv_width())) {
-                return 0.0;
-            }
-            (8.0 * (at(i, 1.0) - at(i, -1.0)) - (at(i, 2.0) - at(i, -2.0))) / (12.0 * h)
-        };
-        (0..qkv.len()).map(of).collect()
-    }
-
-    /// Runs forward and the gradient at the queries; returns the buffers that the next kernel takes.
-    fn run(&self, device: &Device) -> Run {
-        let words = tiles(&self.offsets);
-        let [qkv, d_out] = [&self.qkv, &self.d_out].map(|v| device.upload_new(v).unwrap());
-        let of = |width: usize| device.allocate((self.tokens() * width * 4) as u64).unwrap();
-        let (h, tokens) = (self.heads, self.tokens());
-        let run = Run {
-            tiles: device.upload_new(&words).unwrap(),
-            count: words.len() / 4,
-            out: of(h.width()),
-            log_sums: of(h.heads),
-            row_dots: of(h.heads),
-            d_qkv: of(h.qkv_width()),
-            qkv,
-            d_out,
-        };
-        kernels::forward::run(device, h, self.scale, tokens, run.tiles(), &run.qkv, &run.out, &run.log_sums).unwrap();
-        let Run { qkv, out, d_out, log_sums, row_dots, d_qkv, .. } = &run;
-        kernels::query_grad::run(
-            device,
-            h,
-            self.scale,
-            tokens,
-            run.tiles(),
-            qkv,
-            out,
-            d_out,
-            log_sums,
-            row_dots,
-            d_qkv,
-        )
-        .unwrap();
-        run
-    }
-}
-
-/// A case on a device.
-struct Run {
-    tiles: Buffer,
-    count: usize,
-    qkv: Buffer,
-    out: Buffer,
-    d_out: Buffer,
-    log_sums: Buffer,
-    row_dots: Buffer,
-    d_qkv: Buffer,
-}
-
-impl Run {
-    fn tiles(&self) -> Tiles<'_> {
-        Tiles { buffer: &self.tiles, count: self.count }
-    }
+    result
 }

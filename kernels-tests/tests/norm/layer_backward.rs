@@ -1,56 +1,71 @@
-//! LayerNorm backward on every device.
+//! Gradient of LayerNorm on every device, against the whole Jacobian of each row.
 
 use efface::kernels::Window;
 use efface::kernels::norm::layer_backward::{Params, reference, run};
 use kernels_tests::{Random, assert_close, devices, wide};
 
-use crate::{input_gradient, layer};
+use crate::{row_of, widths};
 
 #[test]
-fn matches_differences_in_float64() {
+fn matches_float64() {
     let mut random = Random::new("norm/layer_backward");
-    for accumulate in [false, true] {
-        let heads = 1;
-        let (tokens, width, epsilon) = (random.size(1, 9), random.size(2, 70), 1e-5);
-        let (offset, stride) = (3, 3 + heads * width + 2);
-        let (x, dy, dx) =
-            (random.values(tokens * stride), random.values(tokens * stride), random.values(tokens * stride));
-        let gain = random.values(width);
-        let (mut want, mut want_terms) = (wide(&dx), Vec::new());
-        for row in 0..tokens * heads {
-            let first = row / heads * stride + offset + row % heads * width;
-            let [x, dy] = [&x, &dy].map(|v| wide(&v[first..first + width]));
-            let ones = vec![1.0; width];
-            want_terms.extend(layer(&x, &ones, f64::from(epsilon)).iter().zip(&dy).map(|(x, d)| x * d));
-            let gradient = input_gradient(layer, &x, &wide(&gain), f64::from(epsilon), &dy);
-            for (want, gradient) in want[first..].iter_mut().zip(gradient) {
-                *want = gradient + if accumulate { *want } else { 0.0 };
+    // A single column has the gradient zero, which has no relative error.
+    for width in widths(&mut random).map(|width| width.max(2)) {
+        for accumulate in [false, true] {
+            let tokens = random.size(1, 9);
+            let strides = [3, 4, 5].map(|more| width + more);
+            let p = Params {
+                tokens: tokens as u32,
+                width: width as u32,
+                epsilon: 1e-2,
+                x_stride: strides[0] as u32,
+                x_offset: 2,
+                dy_stride: strides[1] as u32,
+                dy_offset: 1,
+                dx_stride: strides[2] as u32,
+                dx_offset: 5,
+                accumulate: u32::from(accumulate),
+            };
+            let [x, dy, dx] = strides.map(|stride| random.values(tokens * stride));
+            let gain = random.values(width);
+            let (want, want_terms) = formula(&p, &wide(&x), &wide(&gain), &wide(&dy), &wide(&dx));
+            for device in devices() {
+                let [bx, bg, bdy, bdx] = [&x, &gain, &dy, &dx].map(|v| device.upload_new(v).unwrap());
+                let terms = device.allocate((want_terms.len() * 4) as u64).unwrap();
+                let windows = [Window::at(&bx, strides[0], 2), Window::at(&bdy, strides[1], 1)];
+                let out = Window::at(&bdx, strides[2], 5);
+                run(device, tokens, width, 1e-2, windows[0], &bg, windows[1], out, accumulate, &terms).unwrap();
+                let what = format!("{} {tokens}x{width}", device.name());
+                assert_close(&what, &device.read::<f32>(&bdx, dx.len()).unwrap(), &want, 1e-6);
+                let got = device.read::<f32>(&terms, want_terms.len()).unwrap();
+                assert_close(&format!("{what} gain"), &got, &want_terms, 1e-6);
             }
+            let (mut plain, mut plain_terms) = (dx.clone(), vec![0.0; want_terms.len()]);
+            reference(&p, &x, &gain, &dy, &mut plain, &mut plain_terms);
+            assert_close("reference", &plain, &want, 1e-6);
+            assert_close("reference gain", &plain_terms, &want_terms, 1e-6);
         }
-        for device in devices() {
-            let [bx, bg, bdy, bdx] = [&x, &gain, &dy, &dx].map(|v| device.upload_new(v).unwrap());
-            let terms = device.allocate(want_terms.len() as u64 * 4).unwrap();
-            let [wx, wdy, wdx] = [&bx, &bdy, &bdx].map(|b| Window::at(b, stride, offset));
-            run(device, tokens, width, epsilon, wx, &bg, wdy, wdx, accumulate, &terms).unwrap();
-            assert_close(&device.name(), &device.read::<f32>(&bdx, dx.len()).unwrap(), &want, 2e-6);
-            assert_close("terms", &device.read::<f32>(&terms, want_terms.len()).unwrap(), &want_terms, 1e-6);
-        }
-        let params = Params {
-            rows: (tokens * heads) as u32,
-            width: width as u32,
-            x_stride: stride as u32,
-            x_offset: offset as u32,
-            dy_stride: stride as u32,
-            dy_offset: offset as u32,
-            dx_stride: stride as u32,
-            dx_offset: offset as u32,
-            accumulate: u32::from(accumulate),
-            epsilon,
-        };
-        let (mut plain, mut terms) = (wide(&dx), vec![0.0; want_terms.len()]);
-        reference(&params, &wide(&x), &wide(&gain), &wide(&dy), &mut plain, &mut terms);
-        let narrow = |v: &[f64]| v.iter().map(|v| *v as f32).collect::<Vec<_>>();
-        assert_close("reference", &narrow(&plain), &want, 1e-6);
-        assert_close("reference's terms", &narrow(&terms), &want_terms, 1e-6);
     }
+}
+
+/// dx_j = Σ_i dy_i gain_i ∂n_i/∂x_j with ∂n_i/∂x_j = (δ_ij - 1/width - n_i n_j / width) / deviation.
+fn formula(p: &Params, x: &[f64], gain: &[f64], dy: &[f64], dx: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let [width, stride] = [p.width, p.dx_stride].map(|n| n as usize);
+    let (mut want, mut terms, share) = (dx.to_vec(), Vec::new(), 1.0 / f64::from(p.width));
+    for token in 0..p.tokens as usize {
+        let x = row_of(x, p.x_stride as usize, p.x_offset as usize, 1, width, token);
+        let dy = row_of(dy, p.dy_stride as usize, p.dy_offset as usize, 1, width, token);
+        let mean = x.iter().sum::<f64>() * share;
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() * share;
+        let deviation = (variance + f64::from(p.epsilon)).sqrt();
+        let normal: Vec<f64> = x.iter().map(|v| (v - mean) / deviation).collect();
+        for j in 0..width {
+            let jacobian = |i: usize| (f64::from(u8::from(i == j)) - share - normal[i] * normal[j] * share) / deviation;
+            let gradient: f64 = (0..width).map(|i| dy[i] * gain[i] * jacobian(i)).sum();
+            let place = token * stride + p.dx_offset as usize + j;
+            want[place] = gradient + if p.accumulate == 1 { want[place] } else { 0.0 };
+            terms.push(dy[j] * normal[j]);
+        }
+    }
+    (want, terms)
 }

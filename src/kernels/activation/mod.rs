@@ -1,4 +1,13 @@
 //! Kernels of the activation functions, plain and gated.
+//!
+//! The formulas, here and in `shaders/shared/activation.wgsl`:
+//! - GELU (Hendrycks and Gimpel 2016) is `x Φ(x)` with `Φ(x) = (1 + erf(x / √2)) / 2`. For `a = |x|` the normal
+//!   distribution's tail is `Φ(-a) = exp(-a²/2) R(a)`; `R(a) = t P(t)` with `t = 1 / (1 + 0.27 a)` and `P` of degree 8,
+//!   interpolated at the Chebyshev nodes of `0 ≤ a ≤ 14`: relative error 4e-8 before rounding. Computed so, the tail does
+//!   not suffer from the cancellation in `1 + erf`. The derivative is `Φ(x) + x exp(-x²/2) / √(2π)`.
+//! - GELU's tanh form is `x (1 + tanh u) / 2 = x sigmoid(2u)` with `u = √(2/π) (x + 0.044715 x³)`: one exponential, no
+//!   overflow for large arguments, no cancellation for negative ones.
+//! - SiLU is `x sigmoid(x)`, ReLU `max(x, 0)` with the derivative 0 at 0.
 
 pub mod backward;
 pub mod forward;
@@ -13,11 +22,11 @@ pub const KERNELS: &[Kernel] = &[backward::KERNEL, forward::KERNEL, gated_backwa
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
-    /// `x Φ(x)` (Hendrycks and Gimpel 2016), with the error function.
+    /// `x Φ(x)` with the normal distribution function Φ: Hugging Face's `gelu`.
     Gelu,
-    /// Its approximation by tanh: GPT-2's `gelu_new`.
+    /// The tanh form of GELU: `gelu_new`, `gelu_pytorch_tanh`.
     GeluTanh,
-    /// `x σ(x)`.
+    /// `x sigmoid(x)`, also called swish.
     Silu,
     /// `max(x, 0)`.
     Relu,
@@ -37,93 +46,135 @@ impl Activation {
         }
     }
 
-    fn variant(self) -> String {
-        format!("ACTIVATION={}", self.name())
-    }
-
-    /// The function's value.
-    pub fn value<R: Real>(self, x: R) -> R {
-        let (half, one) = (R::real(0.5), R::real(1.0));
+    fn variant(self) -> &'static str {
         match self {
-            Activation::Gelu => half * x * (one + erf(x * R::real(std::f64::consts::FRAC_1_SQRT_2))),
-            Activation::GeluTanh => half * x * (one + inner(x)),
-            Activation::Silu => x * sigmoid(x),
-            Activation::Relu => {
-                if x > R::default() {
-                    x
-                } else {
-                    R::default()
-                }
-            }
-        }
-    }
-
-    /// The function's derivative.
-    pub fn slope<R: Real>(self, x: R) -> R {
-        let (half, one) = (R::real(0.5), R::real(1.0));
-        match self {
-            Activation::Gelu => {
-                let density = R::real(1.0 / std::f64::consts::TAU.sqrt()) * (-half * x * x).exp();
-                half * (one + erf(x * R::real(std::f64::consts::FRAC_1_SQRT_2))) + x * density
-            }
-            Activation::GeluTanh => {
-                let t = inner(x);
-                let inner_slope = R::real(SQRT_2_OVER_PI) * (one + R::real(3.0 * CUBIC) * x * x);
-                half * (one + t) + half * x * (one - t * t) * inner_slope
-            }
-            Activation::Silu => {
-                let s = sigmoid(x);
-                s * (one + x * (one - s))
-            }
-            Activation::Relu => {
-                if x > R::default() {
-                    one
-                } else {
-                    R::default()
-                }
-            }
+            Activation::Gelu => "ACTIVATION=gelu",
+            Activation::GeluTanh => "ACTIVATION=gelu_tanh",
+            Activation::Silu => "ACTIVATION=silu",
+            Activation::Relu => "ACTIVATION=relu",
         }
     }
 }
 
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
-const CUBIC: f64 = 0.044_715;
-
-fn inner<R: Real>(x: R) -> R {
-    (R::real(SQRT_2_OVER_PI) * (x + R::real(CUBIC) * x * x * x)).tanh()
+/// An activation function's formula.
+trait Formula {
+    /// f(x) and f'(x), in any precision and with any `exp`: the standard library's in a `reference`, one that vectorises
+    /// in `cpu`. Inlined, what is not used of the pair is not computed.
+    fn at<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R);
 }
 
-fn sigmoid<R: Real>(x: R) -> R {
-    R::real(1.0) / (R::real(1.0) + (-x).exp())
-}
+struct Gelu;
+struct GeluTanh;
+struct Silu;
+struct Relu;
 
-/// The error function: its Taylor series (Abramowitz and Stegun 7.1.5) below 0.5; beyond, 1 − erfc by the Chebyshev fit of
-/// Numerical Recipes, whose relative error is below 1.2e-7.
-fn erf<R: Real>(x: R) -> R {
-    const SERIES: [f64; 7] = [1.0, -1.0 / 3.0, 1.0 / 10.0, -1.0 / 42.0, 1.0 / 216.0, -1.0 / 1320.0, 1.0 / 9360.0];
-    const FIT: [f64; 10] = [
-        -1.265_512_23,
-        1.000_023_68,
-        0.374_091_96,
-        0.096_784_18,
-        -0.186_288_06,
-        0.278_868_07,
-        -1.135_203_98,
-        1.488_515_87,
-        -0.822_152_23,
-        0.170_872_77,
-    ];
-    let polynomial = |coefficients: &[f64], t: R| {
-        coefficients.iter().rev().fold(R::default(), |sum, coefficient| sum * t + R::real(*coefficient))
+/// Evaluates `$body` with `$formula` standing for the type that implements `$activation`: a loop per function, without
+/// branches inside.
+macro_rules! with_formula {
+    ($activation:expr, $formula:ident => $body:expr) => {
+        match $activation {
+            $crate::kernels::activation::Activation::Gelu => {
+                type $formula = $crate::kernels::activation::Gelu;
+                $body
+            }
+            $crate::kernels::activation::Activation::GeluTanh => {
+                type $formula = $crate::kernels::activation::GeluTanh;
+                $body
+            }
+            $crate::kernels::activation::Activation::Silu => {
+                type $formula = $crate::kernels::activation::Silu;
+                $body
+            }
+            $crate::kernels::activation::Activation::Relu => {
+                type $formula = $crate::kernels::activation::Relu;
+                $body
+            }
+        }
     };
-    let a = x.abs();
-    if a < R::real(0.5) {
-        return R::real(std::f64::consts::FRAC_2_SQRT_PI) * x * polynomial(&SERIES, a * a);
-    }
-    let t = R::real(1.0) / (R::real(1.0) + R::real(0.5) * a);
-    let tail = t * (-a * a + polynomial(&FIT, t)).exp();
-    if x > R::default() { R::real(1.0) - tail } else { tail - R::real(1.0) }
+}
+use with_formula;
+
+/// f(x) and f'(x) of any activation, with the standard library's exponential: for the references.
+fn value_and_derivative<R: Real>(activation: Activation, x: R) -> (R, R) {
+    with_formula!(activation, F => F::at(x, R::exp))
 }
 
-/// Pieces that one thread works on.
-const PIECE: usize = 1 << 13;
+#[inline(always)]
+fn clamp<R: Real>(x: R, limit: f64) -> R {
+    let limit = R::real(limit);
+    if x < -limit {
+        -limit
+    } else if x > limit {
+        limit
+    } else {
+        x
+    }
+}
+
+#[inline(always)]
+fn sigmoid<R: Real>(x: R, exp: impl Fn(R) -> R) -> R {
+    // Where a float's exponential neither overflows nor vanishes.
+    const EXPONENT_LIMIT: f64 = 80.0;
+    R::real(1.0) / (R::real(1.0) + exp(clamp(-x, EXPONENT_LIMIT)))
+}
+
+impl Formula for Gelu {
+    #[inline(always)]
+    fn at<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R) {
+        const P: [f64; 9] = [
+            0.107_722_096,
+            0.107_518_606,
+            0.101_980_366,
+            0.071_406_059,
+            0.109_277_204,
+            -0.071_213_915_9,
+            0.171_444_684,
+            -0.127_242_118,
+            0.029_107_028_6,
+        ];
+        // The tail is below exp(-98) / 2 beyond.
+        const TAIL_END: f64 = 14.0;
+        const INVERSE_SQRT_TWO_PI: f64 = 0.398_942_280_401_432_7;
+        let a = clamp(x.abs(), TAIL_END);
+        let density = exp(R::real(-0.5) * a * a);
+        let t = R::real(1.0) / (R::real(1.0) + R::real(0.27) * a);
+        let mut p = R::default();
+        for coefficient in P.into_iter().rev() {
+            p = p * t + R::real(coefficient);
+        }
+        let tail = density * t * p;
+        let distribution = if x > R::default() { R::real(1.0) - tail } else { tail };
+        (x * distribution, distribution + x * density * R::real(INVERSE_SQRT_TWO_PI))
+    }
+}
+
+impl Formula for GeluTanh {
+    #[inline(always)]
+    fn at<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R) {
+        // 2 √(2/π).
+        const SLOPE: f64 = 1.595_769_121_605_730_7;
+        const CUBIC: f64 = 0.044_715;
+        // Function and derivative have reached their limits beyond; the cube stays finite.
+        const ARGUMENT_LIMIT: f64 = 20.0;
+        let (one, slope) = (R::real(1.0), R::real(SLOPE));
+        let a = clamp(x, ARGUMENT_LIMIT);
+        let s = sigmoid(slope * a * (one + R::real(CUBIC) * a * a), exp);
+        (x * s, s + x * s * (one - s) * slope * (one + R::real(3.0 * CUBIC) * a * a))
+    }
+}
+
+impl Formula for Silu {
+    #[inline(always)]
+    fn at<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R) {
+        let s = sigmoid(x, exp);
+        (x * s, s * (R::real(1.0) + x * (R::real(1.0) - s)))
+    }
+}
+
+impl Formula for Relu {
+    #[inline(always)]
+    fn at<R: Real>(x: R, _: impl Fn(R) -> R) -> (R, R) {
+        let zero = R::default();
+        (if x < zero { zero } else { x }, if x > zero { R::real(1.0) } else { zero })
+    }
+}

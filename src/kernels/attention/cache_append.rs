@@ -1,30 +1,31 @@
-//! Copies the keys and values of joint rows into their places in a cache, for decoding.
+//! Copies the keys and values of a joint buffer into a cache: row `slots[t]` of it receives token t's.
 
+use super::Heads;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, flat_grid, index, launch};
-
-use super::Heads;
+use crate::kernels::{Cost, Kernel, flat_grid, index, launch};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "attention/cache_append", summary: "keys and values into a cache" };
+pub const KERNEL: Kernel =
+    Kernel { name: "attention/cache_append", summary: "copies keys and values into a cache for decoding" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = ATTENTION_CACHE_APPEND {
-        /// Number of tokens.
+        /// Rows of the joint buffer.
         tokens: u32,
-        /// Query heads.
-        heads: u32,
-        /// Key and value heads.
-        kv_heads: u32,
-        /// Width of a head.
-        head_dim: u32,
+        /// Elements of one token's keys.
+        width: u32,
+        /// Elements from one token of the joint buffer to the next.
+        stride: u32,
+        /// The joint buffer's first column of keys; the values follow them.
+        k_offset: u32,
     }
 }
 
-/// Copies each token's key and value to row `slots[token]` of `keys` and `values` `[rows, kv_heads · head_dim]`.
+/// Copies the keys and values of `qkv` `[tokens, heads.qkv_width()]` to the rows `slots` (`[tokens]` `u32`, all different) of
+/// `keys` and `values` `[rows, kv_heads * head_dim]`.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -37,46 +38,34 @@ pub fn run(
     keys: &Buffer,
     values: &Buffer,
 ) -> Result<()> {
+    index(tokens * heads.qkv_width())?;
     let params = Params {
         tokens: index(tokens)?,
-        heads: index(heads.heads)?,
-        kv_heads: index(heads.kv_heads)?,
-        head_dim: index(heads.head_dim)?,
+        width: index(heads.kv_width())?,
+        stride: index(heads.qkv_width())?,
+        k_offset: index(heads.k_offset())?,
     };
-    let grid = flat_grid(tokens * heads.kv_heads * heads.head_dim, 256);
-    launch(device, KERNEL.name, "", &params, &[qkv, slots, keys, values], grid, |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3), &mut buffers.write(4));
+    let workgroups = flat_grid(tokens * heads.kv_width(), 256);
+    launch(device, KERNEL.name, "", &params, &[qkv, slots, keys, values], workgroups, |buffers| {
+        let (qkv, slots) = (buffers.read::<f32>(1), buffers.read(2));
+        reference(&params, &qkv, &slots, &mut buffers.write::<f32>(3), &mut buffers.write::<f32>(4));
     })
 }
 
 /// What one launch costs.
 pub fn cost(params: &Params) -> Cost {
-    let width = u64::from(params.kv_heads) * u64::from(params.head_dim);
-    Cost { bytes: 16 * u64::from(params.tokens) * width, operations: 0 }
+    let [tokens, width] = [params.tokens, params.width].map(u64::from);
+    Cost { bytes: 4 * tokens * (4 * width + 1), operations: 0 }
 }
 
-/// The shader's loop, plainly.
-pub fn reference<R: Real>(params: &Params, qkv: &[R], slots: &[u32], keys: &mut [R], values: &mut [R]) {
-    let width = (params.kv_heads * params.head_dim) as usize;
-    let stride = ((params.heads + 2 * params.kv_heads) * params.head_dim) as usize;
-    for token in 0..params.tokens as usize {
-        let row = token * stride + (params.heads * params.head_dim) as usize;
-        for column in 0..width {
-            let place = slots[token] as usize * width + column;
-            keys[place] = qkv[row + column];
-            values[place] = qkv[row + width + column];
-        }
-    }
-}
-
-/// The fast form on the CPU: whole rows at a time.
-pub fn cpu(params: &Params, qkv: &[f32], slots: &[u32], keys: &mut [f32], values: &mut [f32]) {
-    let width = (params.kv_heads * params.head_dim) as usize;
-    let stride = ((params.heads + 2 * params.kv_heads) * params.head_dim) as usize;
-    for (row, slot) in qkv.chunks(stride).zip(slots).take(params.tokens as usize) {
-        let (key, value) = row[stride - 2 * width..].split_at(width);
-        let place = *slot as usize * width;
-        keys[place..place + width].copy_from_slice(key);
-        values[place..place + width].copy_from_slice(value);
+/// The shader's copies, plainly; also what the CPU device runs, since a few rows at a time are not worth more.
+pub fn reference<R: Copy>(params: &Params, qkv: &[R], slots: &[u32], keys: &mut [R], values: &mut [R]) {
+    let [tokens, width, stride, k_offset] =
+        [params.tokens, params.width, params.stride, params.k_offset].map(|n| n as usize);
+    for token in 0..tokens {
+        let place = slots[token] as usize * width;
+        let key = token * stride + k_offset;
+        keys[place..][..width].copy_from_slice(&qkv[key..][..width]);
+        values[place..][..width].copy_from_slice(&qkv[key + width..][..width]);
     }
 }

@@ -1,15 +1,17 @@
-//! Attention of one new query per sequence over its cached keys and values.
+//! Attention of one new token per sequence to the cached keys and values of its sequence.
 
 use rayon::prelude::*;
 
-use super::{Heads, add_scaled, dot};
+use super::{Heads, softmax};
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::lanes::{add_scaled, dot, multiversioned};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, index, launch};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "attention/decode", summary: "attention of one new query over a cache" };
+pub const KERNEL: Kernel =
+    Kernel { name: "attention/decode", summary: "attention of one new token per sequence to a cache" };
 
 kernel_params! {
     /// The shader's parameters.
@@ -18,20 +20,21 @@ kernel_params! {
         heads: u32,
         /// Key and value heads.
         kv_heads: u32,
-        /// Width of a head.
+        /// Columns of a head.
         head_dim: u32,
-        /// Rows of the cache for each sequence.
-        capacity: u32,
-        /// What scores are multiplied with.
+        /// Factor of the scores.
         scale: f32,
+        /// Rows of the cache that belong to one sequence.
+        capacity: u32,
     }
 }
 
-/// From joint rows `[batch, ...]`, one new token per sequence, to `out` `[batch, heads · head_dim]`. Sequence b attends to
-/// the first `lengths[b]` of its `capacity` rows of `keys` and `values`, its own among them.
+/// Computes `out` `[batch, heads * head_dim]`. `qkv` `[batch, heads.qkv_width()]` holds one new token per sequence, whose key
+/// and value are in the cache already: `keys` and `values` `[batch * capacity, kv_heads * head_dim]`, of which sequence n
+/// attends to the first `lengths[n]` (`[batch]` `u32`, at least 1, at most `capacity`) of its rows.
 ///
 /// # Errors
-/// When a buffer is too small or the device failed.
+/// When the heads are not supported, a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     heads: Heads,
@@ -44,100 +47,93 @@ pub fn run(
     values: &Buffer,
     out: &Buffer,
 ) -> Result<()> {
-    let params = Params {
-        heads: index(heads.heads)?,
-        kv_heads: index(heads.kv_heads)?,
-        head_dim: index(heads.head_dim)?,
-        capacity: index(capacity)?,
-        scale,
-    };
-    let buffers = [qkv, lengths, keys, values, out];
-    launch(device, KERNEL.name, "", &params, &buffers, [index(batch)?, params.heads, 1], |buffers| {
-        let (qkv, lengths) = (buffers.read(1), buffers.read(2));
-        cpu(&params, batch, &qkv, &lengths, &buffers.read(3), &buffers.read(4), &mut buffers.write(5));
+    let [all, kv_heads, head_dim] = heads.checked()?;
+    index(batch * capacity * heads.kv_width())?;
+    let params = Params { heads: all, kv_heads, head_dim, scale, capacity: index(capacity)? };
+    let workgroups = [all, index(batch)?, 1];
+    launch(device, KERNEL.name, "", &params, &[qkv, lengths, keys, values, out], workgroups, |buffers| {
+        let (qkv, lengths, out) = (buffers.read(1), buffers.read::<u32>(2), &mut buffers.write(5));
+        cpu(&params, &qkv, &lengths[..batch], &buffers.read(3), &buffers.read(4), out);
     })
 }
 
-/// What one launch costs for caches of these lengths.
-pub fn cost(params: &Params, lengths: &[usize]) -> Cost {
-    let pairs: u64 = lengths.iter().map(|n| *n as u64).sum();
-    let (heads, kv_heads) = (u64::from(params.heads), u64::from(params.kv_heads));
-    let dim = u64::from(params.head_dim);
+/// What one launch costs: an exponential counts as one operation.
+pub fn cost(params: &Params, lengths: &[u32]) -> Cost {
+    let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
+    let keys: u64 = lengths.iter().map(|n| u64::from(*n)).sum();
+    let batch = lengths.len() as u64;
     Cost {
-        bytes: 4 * dim * (2 * pairs * kv_heads + lengths.len() as u64 * 2 * heads),
-        operations: pairs * heads * (4 * dim + 2),
+        bytes: 4 * (2 * keys * kv_heads * width + batch * (2 * heads * width + 1)),
+        operations: heads * keys * (4 * width + 2),
     }
 }
 
-/// Where a key or value lies in the cache.
-fn cached(params: &Params, sequence: usize, token: usize, head: usize) -> usize {
-    let kv_head = head / (params.heads / params.kv_heads) as usize;
-    let row = sequence * params.capacity as usize + token;
-    (row * params.kv_heads as usize + kv_head) * params.head_dim as usize
-}
-
-/// The shader's loop, plainly.
-pub fn reference<R: Real>(
-    params: &Params,
-    batch: usize,
-    qkv: &[R],
-    lengths: &[u32],
-    keys: &[R],
-    values: &[R],
-    out: &mut [R],
-) {
-    let (heads, dim) = (params.heads as usize, params.head_dim as usize);
-    let stride = (heads + 2 * params.kv_heads as usize) * dim;
-    for sequence in 0..batch {
-        for head in 0..heads {
-            let score = |token: usize| {
-                let key = cached(params, sequence, token, head);
-                let mut product = R::default();
-                for d in 0..dim {
-                    product += qkv[sequence * stride + head * dim + d] * keys[key + d];
+/// The shader's sums, plainly: with the online softmax one key at a time.
+pub fn reference<R: Real>(params: &Params, qkv: &[R], lengths: &[u32], keys: &[R], values: &[R], out: &mut [R]) {
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let (width, scale) = (heads.head_dim, R::real(f64::from(params.scale)));
+    for (sequence, length) in lengths.iter().enumerate() {
+        let first = sequence * params.capacity as usize;
+        for head in 0..heads.heads {
+            let q_row = sequence * heads.qkv_width() + head * width;
+            let mut largest = R::real(-3.0e38);
+            let mut weights = R::default();
+            let mut sums = vec![R::default(); width];
+            for key in 0..(*length).min(params.capacity) as usize {
+                let row = (first + key) * heads.kv_width() + head / heads.group() * width;
+                let mut score = R::default();
+                for c in 0..width {
+                    score += qkv[q_row + c] * keys[row + c];
                 }
-                product * R::real(f64::from(params.scale))
-            };
-            let length = lengths[sequence] as usize;
-            let mut maximum = score(0);
-            for token in 1..length {
-                if score(token) > maximum {
-                    maximum = score(token);
+                let score = scale * score;
+                let now_largest = if score > largest { score } else { largest };
+                let shrink = (largest - now_largest).exp();
+                let weight = (score - now_largest).exp();
+                largest = now_largest;
+                weights = weights * shrink + weight;
+                for c in 0..width {
+                    sums[c] = sums[c] * shrink + weight * values[row + c];
                 }
             }
-            let mut sum = R::default();
-            for token in 0..length {
-                sum += (score(token) - maximum).exp();
-            }
-            for d in 0..dim {
-                let mut mixed = R::default();
-                for token in 0..length {
-                    mixed += (score(token) - maximum).exp() * values[cached(params, sequence, token, head) + d];
-                }
-                out[(sequence * heads + head) * dim + d] = mixed / sum;
+            for c in 0..width {
+                out[(sequence * heads.heads + head) * width + c] = sums[c] / weights;
             }
         }
     }
 }
 
-/// The fast form on the CPU: sequences and heads in parallel.
-pub fn cpu(params: &Params, batch: usize, qkv: &[f32], lengths: &[u32], keys: &[f32], values: &[f32], out: &mut [f32]) {
-    let (heads, dim) = (params.heads as usize, params.head_dim as usize);
-    let stride = (heads + 2 * params.kv_heads as usize) * dim;
-    let rows = out.par_chunks_mut(dim).take(batch * heads).enumerate();
-    rows.for_each_init(Vec::new, |scores: &mut Vec<f32>, (n, mixed)| {
-        let (sequence, head) = (n / heads, n % heads);
-        let query = &qkv[sequence * stride + head * dim..][..dim];
-        scores.clear();
-        let tokens = 0..lengths[sequence] as usize;
-        let score = |token| dot(query, &keys[cached(params, sequence, token, head)..][..dim]) * params.scale;
-        scores.extend(tokens.map(score));
-        let maximum = scores.iter().copied().fold(f32::MIN, f32::max);
-        scores.iter_mut().for_each(|score| *score = (*score - maximum).exp());
-        let sum: f32 = scores.iter().sum();
-        mixed.fill(0.0);
-        for (token, weight) in scores.iter().enumerate() {
-            add_scaled(mixed, weight / sum, &values[cached(params, sequence, token, head)..][..dim]);
-        }
+/// The fast form on the CPU: over sequences and heads in parallel.
+pub fn cpu(params: &Params, qkv: &[f32], lengths: &[u32], keys: &[f32], values: &[f32], out: &mut [f32]) {
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let width = heads.head_dim;
+    let outputs = out[..lengths.len() * heads.width()].par_chunks_exact_mut(width).enumerate();
+    outputs.for_each_init(Vec::new, |scores: &mut Vec<f32>, (n, out)| {
+        let (sequence, head) = (n / heads.heads, n % heads.heads);
+        let query = &qkv[sequence * heads.qkv_width() + head * width..][..width];
+        scores.resize(lengths[sequence].min(params.capacity) as usize, 0.0);
+        let start = sequence * params.capacity as usize * heads.kv_width() + head / heads.group() * width;
+        attend(query, &keys[start..], &values[start..], heads.kv_width(), params.scale, scores, out);
     });
+}
+
+multiversioned! {
+    /// One query and as many keys as there are scores, `stride` apart.
+    fn attend(
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        scale: f32,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+            *score = dot(query, key);
+        }
+        softmax(scores, scale);
+        out.fill(0.0);
+        for (weight, value) in scores.iter().zip(values.chunks(stride)) {
+            add_scaled(out, *weight, value);
+        }
+    }
 }

@@ -1,12 +1,12 @@
-//! Causal attention with grouped heads: `out = Σ softmax(scale q·k) v` over the sample's tokens up to the query, with the
-//! log-sum-exp of the scores kept for backward. Blocks of keys with an online softmax (Milakov and Gimelshein 2018; Dao et
-//! al. 2022).
+//! Causal attention within samples: `out[t, h] = Σ_k softmax_k(scale q[t, h]·k[k, h']) v[k, h']` over the sample's keys
+//! `k ≤ t` (Vaswani et al. 2017), tiled with an online softmax (Dao et al. 2022) on the GPU.
 
 use rayon::prelude::*;
 
-use super::{Heads, TILE, Tiles, add_scaled, dot, spans};
+use super::{Heads, Tiles, blocks, cut, rows_of, samples, softmax};
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, index, launch};
 
@@ -20,25 +20,18 @@ kernel_params! {
         heads: u32,
         /// Key and value heads.
         kv_heads: u32,
-        /// Width of a head.
+        /// Columns of a head.
         head_dim: u32,
-        /// Number of tiles.
-        tiles: u32,
-        /// What scores are multiplied with.
+        /// Factor of the scores.
         scale: f32,
     }
 }
 
-impl Params {
-    fn shape(&self) -> Heads {
-        Heads { heads: self.heads as usize, kv_heads: self.kv_heads as usize, head_dim: self.head_dim as usize }
-    }
-}
-
-/// From joint rows `qkv` to `out` `[tokens, heads · head_dim]` and `log_sums` `[tokens, heads]`.
+/// Computes `out` `[tokens, heads * head_dim]` from `qkv` `[tokens, heads.qkv_width()]`, and for backward `log_sums`
+/// `[tokens, heads]`: the logarithm of the sum of each query's exponentials. `tiles` cut all `tokens`.
 ///
 /// # Errors
-/// When a buffer is too small or the device failed.
+/// When the heads are not supported, a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     heads: Heads,
@@ -49,91 +42,94 @@ pub fn run(
     out: &Buffer,
     log_sums: &Buffer,
 ) -> Result<()> {
-    let params = Params {
-        heads: index(heads.heads)?,
-        kv_heads: index(heads.kv_heads)?,
-        head_dim: index(heads.head_dim)?,
-        tiles: index(tiles.count)?,
-        scale,
-    };
-    let buffers = [tiles.buffer, qkv, out, log_sums];
-    let workgroups = [index(tiles.count * TILE)?, index(heads.heads)?, 1];
-    launch(device, KERNEL.name, "", &params, &buffers, workgroups, |buffers| {
-        cpu(&params, tokens, &buffers.read(1), &buffers.read(2), &mut buffers.write(3), &mut buffers.write(4));
+    let [all, kv_heads, head_dim] = heads.checked()?;
+    index(tokens * heads.qkv_width())?;
+    let params = Params { heads: all, kv_heads, head_dim, scale };
+    let workgroups = [index(tiles.count)?, all, 1];
+    let operands = [tiles.buffer, qkv, out, log_sums];
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+        let tile_words = &buffers.read(1)[..4 * tiles.count];
+        cpu(&params, tile_words, &buffers.read(2), &mut buffers.write(3), &mut buffers.write(4));
     })
 }
 
-/// What one launch costs for samples of these lengths.
-pub fn cost(params: &Params, lengths: &[usize]) -> Cost {
-    let heads = params.shape();
-    let tokens: u64 = lengths.iter().map(|n| *n as u64).sum();
-    let pairs: u64 = lengths.iter().map(|n| (n * (n + 1) / 2) as u64).sum();
+/// What one launch costs on these tiles: an exponential counts as one operation.
+pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+    let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
+    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
+    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
+    let tokens: u64 = lengths().sum();
     Cost {
-        bytes: 4 * tokens * (heads.qkv_width() + heads.width() + heads.heads) as u64,
-        operations: pairs * heads.heads as u64 * (4 * heads.head_dim as u64 + 2),
+        bytes: 4 * tokens * ((2 * heads + 2 * kv_heads) * width + heads),
+        operations: heads * pairs * (4 * width + 2),
     }
 }
 
-/// The shader's loop, plainly.
-pub fn reference<R: Real>(params: &Params, tokens: usize, tiles: &[u32], qkv: &[R], out: &mut [R], log_sums: &mut [R]) {
-    let shape = params.shape();
-    let (width, dim) = (shape.qkv_width(), shape.head_dim);
-    let scale = R::real(f64::from(params.scale));
-    for (token, (sample, _)) in spans(tiles, tokens).into_iter().enumerate() {
-        for head in 0..shape.heads {
-            let kv = head / (shape.heads / shape.kv_heads) * dim;
-            let score = |key: usize| {
-                let mut product = R::default();
-                for d in 0..dim {
-                    product += qkv[token * width + head * dim + d] * qkv[key * width + shape.k_offset() + kv + d];
+/// The shader's sums, plainly: a query at a time, with the online softmax one key at a time.
+pub fn reference<R: Real>(params: &Params, tiles: &[u32], qkv: &[R], out: &mut [R], log_sums: &mut [R]) {
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let (stride, width, scale) = (heads.qkv_width(), heads.head_dim, R::real(f64::from(params.scale)));
+    for tile in tiles.chunks_exact(4) {
+        let [first, count, sample, _] = [tile[0], tile[1], tile[2], tile[3]].map(|n| n as usize);
+        for head in 0..heads.heads {
+            let kv_head = head / heads.group();
+            for query in first..first + count {
+                let mut largest = R::real(-3.0e38);
+                let mut weights = R::default();
+                let mut sums = vec![R::default(); width];
+                for key in sample..=query {
+                    let mut score = R::default();
+                    for c in 0..width {
+                        let k = qkv[key * stride + heads.k_offset() + kv_head * width + c];
+                        score += qkv[query * stride + head * width + c] * k;
+                    }
+                    let score = scale * score;
+                    let now_largest = if score > largest { score } else { largest };
+                    let shrink = (largest - now_largest).exp();
+                    let weight = (score - now_largest).exp();
+                    largest = now_largest;
+                    weights = weights * shrink + weight;
+                    for c in 0..width {
+                        let value = qkv[key * stride + heads.v_offset() + kv_head * width + c];
+                        sums[c] = sums[c] * shrink + weight * value;
+                    }
                 }
-                product * scale
-            };
-            let mut maximum = score(sample);
-            for key in sample..=token {
-                if score(key) > maximum {
-                    maximum = score(key);
+                for c in 0..width {
+                    out[query * heads.width() + head * width + c] = sums[c] / weights;
                 }
+                log_sums[query * heads.heads + head] = largest + weights.ln();
             }
-            let mut sum = R::default();
-            for key in sample..=token {
-                sum += (score(key) - maximum).exp();
-            }
-            for d in 0..dim {
-                let mut mixed = R::default();
-                for key in sample..=token {
-                    mixed += (score(key) - maximum).exp() * qkv[key * width + shape.v_offset() + kv + d];
-                }
-                out[(token * shape.heads + head) * dim + d] = mixed / sum;
-            }
-            log_sums[token * shape.heads + head] = maximum + sum.ln();
         }
     }
 }
 
-/// The fast form on the CPU: tokens in parallel, each with its scores in a row.
-pub fn cpu(params: &Params, tokens: usize, tiles: &[u32], qkv: &[f32], out: &mut [f32], log_sums: &mut [f32]) {
-    let shape = params.shape();
-    let (width, dim, heads) = (shape.qkv_width(), shape.head_dim, shape.heads);
-    let spans = spans(tiles, tokens);
-    let rows = out.par_chunks_mut(heads * dim).zip(log_sums.par_chunks_mut(heads)).zip(&spans).take(tokens).enumerate();
-    rows.with_min_len(8).for_each_init(Vec::new, |scores: &mut Vec<f32>, (token, ((out, log_sums), (sample, _)))| {
-        for head in 0..heads {
-            let kv = head / (heads / shape.kv_heads) * dim;
-            let query = &qkv[token * width + head * dim..][..dim];
-            scores.clear();
-            let keys = *sample..=token;
-            scores
-                .extend(keys.map(|key| dot(query, &qkv[key * width + shape.k_offset() + kv..][..dim]) * params.scale));
-            let maximum = scores.iter().copied().fold(f32::MIN, f32::max);
-            scores.iter_mut().for_each(|score| *score = (*score - maximum).exp());
-            let sum: f32 = scores.iter().sum();
-            let mixed = &mut out[head * dim..(head + 1) * dim];
-            mixed.fill(0.0);
-            for (key, weight) in (*sample..).zip(scores.iter()) {
-                add_scaled(mixed, weight / sum, &qkv[key * width + shape.v_offset() + kv..][..dim]);
+/// The fast form on the CPU: over samples and heads in parallel, blocks of scores through dense products.
+pub fn cpu(params: &Params, tiles: &[u32], qkv: &[f32], out: &mut [f32], log_sums: &mut [f32]) {
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let (stride, width) = (heads.qkv_width(), heads.head_dim);
+    let samples = samples(tiles);
+    let outputs = cut(out, heads.width(), &samples, 0, width, heads.heads);
+    let log_sums = cut(log_sums, heads.heads, &samples, 0, 1, heads.heads);
+    let parts = outputs.into_par_iter().zip(log_sums).enumerate();
+    parts.for_each_init(Vec::new, |scratch: &mut Vec<f32>, (n, (mut out, mut log_sums))| {
+        let (sample, head) = (&samples[n / heads.heads], n % heads.heads);
+        let joint = |column: usize| rows_of(qkv, stride, sample.clone(), column, width);
+        let kv_column = head / heads.group() * width;
+        let queries = joint(head * width);
+        let (keys, values) = (joint(heads.k_offset() + kv_column), joint(heads.v_offset() + kv_column));
+        for block in blocks(sample.len()) {
+            let (rows, visible) = (block.len(), block.end);
+            scratch.resize(rows * visible, 0.0);
+            let scores = view_mut(scratch, rows, visible, visible);
+            let block_queries = queries.subrows(block.start, rows);
+            product(scores, false, block_queries, keys.subrows(0, visible).transpose(), false);
+            for (query, row) in block.clone().zip(scratch.chunks_exact_mut(visible)) {
+                log_sums[(query, 0)] = softmax(&mut row[..=query], params.scale);
+                row[query + 1..].fill(0.0);
             }
-            log_sums[head] = maximum + sum.ln();
+            let weights = view(scratch, rows, visible, visible);
+            let out = out.as_mut().subrows_mut(block.start, rows);
+            product(out, false, weights, values.subrows(0, visible), false);
         }
     });
 }

@@ -1,17 +1,19 @@
-//! Attention's gradients at keys and values, summed over the query heads that share them and over the sample's later queries,
-//! in order. With p and s as in `query_grad`: `dk = scale Σ s q`, `dv = Σ p d_out` (Dao et al. 2022, section B.2).
+//! Gradient of causal attention at the keys and values: with `p = exp(scale q·k - log_sum)` and `row_dot = Σ out ⊙ d_out`,
+//! summed over the queries that see the key and the query heads that share it, `dv = Σ p d_out` and
+//! `dk = scale Σ p (d_out·v - row_dot) q` (Dao et al. 2022).
 
 use rayon::prelude::*;
 
-use super::{Heads, TILE, Tiles, add_scaled, dot, spans};
+use super::{HeadRows, Heads, Tiles, blocks, cut, samples};
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::dense::{product, view};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, index, launch};
 
 /// How the registry lists it.
 pub const KERNEL: Kernel =
-    Kernel { name: "attention/key_value_grad", summary: "attention's gradients at keys and values" };
+    Kernel { name: "attention/key_value_grad", summary: "gradient of attention at the keys and values" };
 
 kernel_params! {
     /// The shader's parameters.
@@ -20,25 +22,18 @@ kernel_params! {
         heads: u32,
         /// Key and value heads.
         kv_heads: u32,
-        /// Width of a head.
+        /// Columns of a head.
         head_dim: u32,
-        /// Number of tiles.
-        tiles: u32,
-        /// What scores are multiplied with.
+        /// Factor of the scores.
         scale: f32,
     }
 }
 
-impl Params {
-    fn shape(&self) -> Heads {
-        Heads { heads: self.heads as usize, kv_heads: self.kv_heads as usize, head_dim: self.head_dim as usize }
-    }
-}
-
-/// Writes the keys' and the values' part of `d_qkv`. `row_dots` comes from `query_grad`.
+/// Writes the keys' and values' columns of `d_qkv` `[tokens, heads.qkv_width()]`. `log_sums` are those of
+/// [`forward`](super::forward), `row_dots` those of [`query_grad`](super::query_grad), `d_out` is the gradient at the output.
 ///
 /// # Errors
-/// When a buffer is too small or the device failed.
+/// When the heads are not supported, a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     heads: Heads,
@@ -51,38 +46,34 @@ pub fn run(
     row_dots: &Buffer,
     d_qkv: &Buffer,
 ) -> Result<()> {
-    let params = Params {
-        heads: index(heads.heads)?,
-        kv_heads: index(heads.kv_heads)?,
-        head_dim: index(heads.head_dim)?,
-        tiles: index(tiles.count)?,
-        scale,
-    };
-    let buffers = [tiles.buffer, qkv, d_out, log_sums, row_dots, d_qkv];
-    let workgroups = [index(tiles.count * TILE)?, index(heads.kv_heads)?, 1];
-    launch(device, KERNEL.name, "", &params, &buffers, workgroups, |buffers| {
-        let (tiles, qkv, d_out) = (buffers.read(1), buffers.read(2), buffers.read(3));
+    let [all, kv_heads, head_dim] = heads.checked()?;
+    index(tokens * heads.qkv_width())?;
+    let params = Params { heads: all, kv_heads, head_dim, scale };
+    let workgroups = [index(tiles.count)?, kv_heads, 1];
+    let operands = [tiles.buffer, qkv, d_out, log_sums, row_dots, d_qkv];
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+        let tile_words = &buffers.read(1)[..4 * tiles.count];
+        let (qkv, d_out) = (buffers.read(2), buffers.read(3));
         let (log_sums, row_dots) = (buffers.read(4), buffers.read(5));
-        cpu(&params, tokens, &tiles, &qkv, &d_out, &log_sums, &row_dots, &mut buffers.write(6));
+        cpu(&params, tile_words, &qkv, &d_out, &log_sums, &row_dots, &mut buffers.write(6));
     })
 }
 
-/// What one launch costs for samples of these lengths.
-pub fn cost(params: &Params, lengths: &[usize]) -> Cost {
-    let heads = params.shape();
-    let tokens: u64 = lengths.iter().map(|n| *n as u64).sum();
-    let pairs: u64 = lengths.iter().map(|n| (n * (n + 1) / 2) as u64).sum();
-    let keys = 2 * heads.kv_heads * heads.head_dim;
+/// What one launch costs on these tiles: an exponential counts as one operation.
+pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+    let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
+    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
+    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
+    let tokens: u64 = lengths().sum();
     Cost {
-        bytes: 4 * tokens * (heads.qkv_width() + heads.width() + keys + 2 * heads.heads) as u64,
-        operations: pairs * heads.heads as u64 * (8 * heads.head_dim as u64 + 4),
+        bytes: 4 * tokens * ((2 * heads + 4 * kv_heads) * width + 2 * heads),
+        operations: heads * pairs * (8 * width + 4),
     }
 }
 
-/// The shader's loop, plainly.
+/// The shader's sums, plainly.
 pub fn reference<R: Real>(
     params: &Params,
-    tokens: usize,
     tiles: &[u32],
     qkv: &[R],
     d_out: &[R],
@@ -90,41 +81,43 @@ pub fn reference<R: Real>(
     row_dots: &[R],
     d_qkv: &mut [R],
 ) {
-    let shape = params.shape();
-    let (width, dim) = (shape.qkv_width(), shape.head_dim);
-    let scale = R::real(f64::from(params.scale));
-    let shared_by = shape.heads / shape.kv_heads;
-    for (key, (_, end)) in spans(tiles, tokens).into_iter().enumerate() {
-        for kv_head in 0..shape.kv_heads {
-            let key_at = key * width + shape.k_offset() + kv_head * dim;
-            let value_at = key * width + shape.v_offset() + kv_head * dim;
-            for d in 0..dim {
-                d_qkv[key_at + d] = R::default();
-                d_qkv[value_at + d] = R::default();
-            }
-            for head in kv_head * shared_by..(kv_head + 1) * shared_by {
-                for token in key..end {
-                    let (query, row) = (token * width + head * dim, token * shape.heads + head);
-                    let (mut score, mut pulled) = (R::default(), R::default());
-                    for d in 0..dim {
-                        score += qkv[query + d] * qkv[key_at + d];
-                        pulled += d_out[row * dim + d] * qkv[value_at + d];
-                    }
-                    let weight = (score * scale - log_sums[row]).exp();
-                    for d in 0..dim {
-                        d_qkv[key_at + d] += weight * (pulled - row_dots[row]) * scale * qkv[query + d];
-                        d_qkv[value_at + d] += weight * d_out[row * dim + d];
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let (stride, width, scale) = (heads.qkv_width(), heads.head_dim, R::real(f64::from(params.scale)));
+    for tile in tiles.chunks_exact(4) {
+        let [first, count, _, sample_end] = [tile[0], tile[1], tile[2], tile[3]].map(|n| n as usize);
+        for kv_head in 0..heads.kv_heads {
+            for key in first..first + count {
+                let k_row = key * stride + heads.k_offset() + kv_head * width;
+                let v_row = key * stride + heads.v_offset() + kv_head * width;
+                let (mut k_sums, mut v_sums) = (vec![R::default(); width], vec![R::default(); width]);
+                for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
+                    for query in key..sample_end {
+                        let q_row = query * stride + head * width;
+                        let out_row = query * heads.width() + head * width;
+                        let (mut score, mut d_weight) = (R::default(), R::default());
+                        for c in 0..width {
+                            score += qkv[k_row + c] * qkv[q_row + c];
+                            d_weight += qkv[v_row + c] * d_out[out_row + c];
+                        }
+                        let place = query * heads.heads + head;
+                        let weight = (scale * score - log_sums[place]).exp();
+                        let gradient = weight * (d_weight - row_dots[place]) * scale;
+                        for c in 0..width {
+                            k_sums[c] += gradient * qkv[q_row + c];
+                            v_sums[c] += weight * d_out[out_row + c];
+                        }
                     }
                 }
+                d_qkv[k_row..][..width].copy_from_slice(&k_sums);
+                d_qkv[v_row..][..width].copy_from_slice(&v_sums);
             }
         }
     }
 }
 
-/// The fast form on the CPU: keys in parallel.
+/// The fast form on the CPU: over samples and heads in parallel, blocks of scores through dense products.
 pub fn cpu(
     params: &Params,
-    tokens: usize,
     tiles: &[u32],
     qkv: &[f32],
     d_out: &[f32],
@@ -132,32 +125,32 @@ pub fn cpu(
     row_dots: &[f32],
     d_qkv: &mut [f32],
 ) {
-    let shape = params.shape();
-    let (width, dim, heads) = (shape.qkv_width(), shape.head_dim, shape.heads);
-    let shared_by = heads / shape.kv_heads;
-    let spans = spans(tiles, tokens);
-    d_qkv.par_chunks_mut(width).zip(&spans).take(tokens).enumerate().with_min_len(8).for_each(
-        |(key, (d_row, (_, end)))| {
-            let (d_keys, d_values) = d_row[shape.k_offset()..].split_at_mut(shape.kv_heads * dim);
-            for kv_head in 0..shape.kv_heads {
-                let columns = kv_head * dim..(kv_head + 1) * dim;
-                let key_row = &qkv[key * width..(key + 1) * width];
-                let key_vector = &key_row[shape.k_offset()..][columns.clone()];
-                let value_vector = &key_row[shape.v_offset()..][columns.clone()];
-                let (d_key, d_value) = (&mut d_keys[columns.clone()], &mut d_values[columns]);
-                d_key.fill(0.0);
-                d_value.fill(0.0);
-                for head in kv_head * shared_by..(kv_head + 1) * shared_by {
-                    for token in key..*end {
-                        let row = token * heads + head;
-                        let query = &qkv[token * width + head * dim..][..dim];
-                        let d_out = &d_out[row * dim..(row + 1) * dim];
-                        let weight = (dot(query, key_vector) * params.scale - log_sums[row]).exp();
-                        add_scaled(d_key, weight * (dot(d_out, value_vector) - row_dots[row]) * params.scale, query);
-                        add_scaled(d_value, weight, d_out);
-                    }
-                }
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let width = heads.head_dim;
+    let samples = samples(tiles);
+    // A sample's parts: first the heads of keys, then those of values.
+    let mut parts = cut(d_qkv, heads.qkv_width(), &samples, heads.k_offset(), width, 2 * heads.kv_heads);
+    let work = parts.par_chunks_mut(2 * heads.kv_heads).enumerate().flat_map(|(n, parts)| {
+        let (keys, values) = parts.split_at_mut(heads.kv_heads);
+        keys.par_iter_mut().zip(values).enumerate().map(move |(kv_head, parts)| (n, kv_head, parts))
+    });
+    work.for_each_init(Default::default, |scratch: &mut (Vec<f32>, Vec<f32>), (n, kv_head, (d_keys, d_values))| {
+        let ((weights, gradients), sample) = (scratch, &samples[n]);
+        d_keys.fill(0.0);
+        d_values.fill(0.0);
+        for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
+            let rows = HeadRows::new(&heads, sample, head, qkv, d_out);
+            let at = |query: usize| (sample.start + query) * heads.heads + head;
+            let (log_sum, row_dot) = (|query| log_sums[at(query)], |query| row_dots[at(query)]);
+            for block in blocks(sample.len()) {
+                let (count, visible) = (block.len(), block.end);
+                rows.weights_and_gradients(block.clone(), params.scale, log_sum, row_dot, weights, gradients);
+                let transposed = |scores| view(scores, count, visible, visible).transpose();
+                let d_keys = d_keys.as_mut().subrows_mut(0, visible);
+                product(d_keys, true, transposed(gradients), rows.queries.subrows(block.start, count), false);
+                let d_values = d_values.as_mut().subrows_mut(0, visible);
+                product(d_values, true, transposed(weights), rows.d_out.subrows(block.start, count), false);
             }
-        },
-    );
+        }
+    });
 }

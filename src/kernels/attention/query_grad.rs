@@ -1,16 +1,18 @@
-//! Attention's gradient at the queries. With `p = exp(scale q·k − log_sum)`, `D = Σ out · d_out` and `s = p (d_out·v − D)`:
-//! `dq = scale Σ s k` (Dao et al. 2022, section B.2). Writes D for the gradient at keys and values.
+//! Gradient of causal attention at the queries: with `p = exp(scale q·k - log_sum)` and `row_dot = Σ out ⊙ d_out`, the
+//! gradient at a score is `p (d_out·v - row_dot)` and `dq = scale Σ_k p (d_out·v - row_dot) k` (Dao et al. 2022).
 
 use rayon::prelude::*;
 
-use super::{Heads, TILE, Tiles, add_scaled, dot, spans};
+use super::{HeadRows, Heads, Tiles, blocks, cut, samples};
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::dense::{product, view};
+use crate::kernels::lanes::dot;
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, index, launch};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "attention/query_grad", summary: "attention's gradient at the queries" };
+pub const KERNEL: Kernel = Kernel { name: "attention/query_grad", summary: "gradient of attention at the queries" };
 
 kernel_params! {
     /// The shader's parameters.
@@ -19,25 +21,19 @@ kernel_params! {
         heads: u32,
         /// Key and value heads.
         kv_heads: u32,
-        /// Width of a head.
+        /// Columns of a head.
         head_dim: u32,
-        /// Number of tiles.
-        tiles: u32,
-        /// What scores are multiplied with.
+        /// Factor of the scores.
         scale: f32,
     }
 }
 
-impl Params {
-    fn shape(&self) -> Heads {
-        Heads { heads: self.heads as usize, kv_heads: self.kv_heads as usize, head_dim: self.head_dim as usize }
-    }
-}
-
-/// Writes the queries' part of `d_qkv` and D into `row_dots` `[tokens, heads]`.
+/// Writes the queries' columns of `d_qkv` `[tokens, heads.qkv_width()]` and `row_dots` `[tokens, heads]`, which
+/// [`key_value_grad`](super::key_value_grad) reads. `out` and `log_sums` are those of [`forward`](super::forward), `d_out` is
+/// the gradient at `out`.
 ///
 /// # Errors
-/// When a buffer is too small or the device failed.
+/// When the heads are not supported, a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     heads: Heads,
@@ -51,37 +47,34 @@ pub fn run(
     row_dots: &Buffer,
     d_qkv: &Buffer,
 ) -> Result<()> {
-    let params = Params {
-        heads: index(heads.heads)?,
-        kv_heads: index(heads.kv_heads)?,
-        head_dim: index(heads.head_dim)?,
-        tiles: index(tiles.count)?,
-        scale,
-    };
-    let buffers = [tiles.buffer, qkv, out, d_out, log_sums, row_dots, d_qkv];
-    let workgroups = [index(tiles.count * TILE)?, index(heads.heads)?, 1];
-    launch(device, KERNEL.name, "", &params, &buffers, workgroups, |buffers| {
-        let (tiles, qkv, out) = (buffers.read(1), buffers.read(2), buffers.read(3));
-        let (d_out, log_sums) = (buffers.read(4), buffers.read(5));
-        cpu(&params, tokens, &tiles, &qkv, &out, &d_out, &log_sums, &mut buffers.write(6), &mut buffers.write(7));
+    let [all, kv_heads, head_dim] = heads.checked()?;
+    index(tokens * heads.qkv_width())?;
+    let params = Params { heads: all, kv_heads, head_dim, scale };
+    let workgroups = [index(tiles.count)?, all, 1];
+    let operands = [tiles.buffer, qkv, out, d_out, log_sums, row_dots, d_qkv];
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+        let tile_words = &buffers.read(1)[..4 * tiles.count];
+        let (qkv, out, d_out) = (buffers.read(2), buffers.read(3), buffers.read(4));
+        let log_sums = buffers.read(5);
+        cpu(&params, tile_words, &qkv, &out, &d_out, &log_sums, &mut buffers.write(6), &mut buffers.write(7));
     })
 }
 
-/// What one launch costs for samples of these lengths.
-pub fn cost(params: &Params, lengths: &[usize]) -> Cost {
-    let heads = params.shape();
-    let tokens: u64 = lengths.iter().map(|n| *n as u64).sum();
-    let pairs: u64 = lengths.iter().map(|n| (n * (n + 1) / 2) as u64).sum();
+/// What one launch costs on these tiles: an exponential counts as one operation.
+pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+    let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
+    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
+    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
+    let tokens: u64 = lengths().sum();
     Cost {
-        bytes: 4 * tokens * (heads.qkv_width() + 3 * heads.width() + 2 * heads.heads) as u64,
-        operations: pairs * heads.heads as u64 * (6 * heads.head_dim as u64 + 4),
+        bytes: 4 * tokens * ((4 * heads + 2 * kv_heads) * width + 2 * heads),
+        operations: heads * (pairs * (6 * width + 4) + 2 * tokens * width),
     }
 }
 
-/// The shader's loop, plainly.
+/// The shader's sums, plainly.
 pub fn reference<R: Real>(
     params: &Params,
-    tokens: usize,
     tiles: &[u32],
     qkv: &[R],
     out: &[R],
@@ -90,40 +83,43 @@ pub fn reference<R: Real>(
     row_dots: &mut [R],
     d_qkv: &mut [R],
 ) {
-    let shape = params.shape();
-    let (width, dim) = (shape.qkv_width(), shape.head_dim);
-    let scale = R::real(f64::from(params.scale));
-    for (token, (sample, _)) in spans(tiles, tokens).into_iter().enumerate() {
-        for head in 0..shape.heads {
-            let kv = head / (shape.heads / shape.kv_heads) * dim;
-            let row = (token * shape.heads + head) * dim;
-            let query = token * width + head * dim;
-            let mut row_dot = R::default();
-            for d in 0..dim {
-                row_dot += d_out[row + d] * out[row + d];
-                d_qkv[query + d] = R::default();
-            }
-            row_dots[token * shape.heads + head] = row_dot;
-            for key in sample..=token {
-                let (key_at, value_at) = (key * width + shape.k_offset() + kv, key * width + shape.v_offset() + kv);
-                let (mut score, mut pulled) = (R::default(), R::default());
-                for d in 0..dim {
-                    score += qkv[query + d] * qkv[key_at + d];
-                    pulled += d_out[row + d] * qkv[value_at + d];
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let (stride, width, scale) = (heads.qkv_width(), heads.head_dim, R::real(f64::from(params.scale)));
+    for tile in tiles.chunks_exact(4) {
+        let [first, count, sample, _] = [tile[0], tile[1], tile[2], tile[3]].map(|n| n as usize);
+        for head in 0..heads.heads {
+            let kv_head = head / heads.group();
+            for query in first..first + count {
+                let out_row = query * heads.width() + head * width;
+                let mut row_dot = R::default();
+                for c in 0..width {
+                    row_dot += out[out_row + c] * d_out[out_row + c];
                 }
-                let weight = (score * scale - log_sums[token * shape.heads + head]).exp();
-                for d in 0..dim {
-                    d_qkv[query + d] += weight * (pulled - row_dot) * scale * qkv[key_at + d];
+                row_dots[query * heads.heads + head] = row_dot;
+                let mut sums = vec![R::default(); width];
+                for key in sample..=query {
+                    let k_row = key * stride + heads.k_offset() + kv_head * width;
+                    let v_row = key * stride + heads.v_offset() + kv_head * width;
+                    let (mut score, mut d_weight) = (R::default(), R::default());
+                    for c in 0..width {
+                        score += qkv[query * stride + head * width + c] * qkv[k_row + c];
+                        d_weight += d_out[out_row + c] * qkv[v_row + c];
+                    }
+                    let weight = (scale * score - log_sums[query * heads.heads + head]).exp();
+                    let gradient = weight * (d_weight - row_dot) * scale;
+                    for c in 0..width {
+                        sums[c] += gradient * qkv[k_row + c];
+                    }
                 }
+                d_qkv[query * stride + head * width..][..width].copy_from_slice(&sums);
             }
         }
     }
 }
 
-/// The fast form on the CPU: tokens in parallel.
+/// The fast form on the CPU: over samples and heads in parallel, blocks of scores through dense products.
 pub fn cpu(
     params: &Params,
-    tokens: usize,
     tiles: &[u32],
     qkv: &[f32],
     out: &[f32],
@@ -132,25 +128,30 @@ pub fn cpu(
     row_dots: &mut [f32],
     d_qkv: &mut [f32],
 ) {
-    let shape = params.shape();
-    let (width, dim, heads) = (shape.qkv_width(), shape.head_dim, shape.heads);
-    let spans = spans(tiles, tokens);
-    let rows = d_qkv.par_chunks_mut(width).zip(row_dots.par_chunks_mut(heads)).zip(&spans).take(tokens).enumerate();
-    rows.with_min_len(8).for_each(|(token, ((d_qkv, row_dots), (sample, _)))| {
-        for head in 0..heads {
-            let kv = head / (heads / shape.kv_heads) * dim;
-            let row = (token * heads + head) * dim;
-            let (query, d_out) = (&qkv[token * width + head * dim..][..dim], &d_out[row..row + dim]);
-            let row_dot = dot(d_out, &out[row..row + dim]);
-            row_dots[head] = row_dot;
-            let gradient = &mut d_qkv[head * dim..(head + 1) * dim];
-            gradient.fill(0.0);
-            for key in *sample..=token {
-                let key_row = &qkv[key * width..(key + 1) * width];
-                let (key, value) = (&key_row[shape.k_offset() + kv..][..dim], &key_row[shape.v_offset() + kv..][..dim]);
-                let weight = (dot(query, key) * params.scale - log_sums[token * heads + head]).exp();
-                add_scaled(gradient, weight * (dot(d_out, value) - row_dot) * params.scale, key);
+    let heads = Heads::of([params.heads, params.kv_heads, params.head_dim]);
+    let width = heads.head_dim;
+    let samples = samples(tiles);
+    let d_queries = cut(d_qkv, heads.qkv_width(), &samples, 0, width, heads.heads);
+    let row_dots = cut(row_dots, heads.heads, &samples, 0, 1, heads.heads);
+    let parts = d_queries.into_par_iter().zip(row_dots).enumerate();
+    parts.for_each_init(
+        Default::default,
+        |(weights, gradients): &mut (Vec<f32>, Vec<f32>), (n, (mut d_q, mut dots))| {
+            let (sample, head) = (&samples[n / heads.heads], n % heads.heads);
+            let rows = HeadRows::new(&heads, sample, head, qkv, d_out);
+            for query in 0..sample.len() {
+                let row = (sample.start + query) * heads.width() + head * width;
+                dots[(query, 0)] = dot(&out[row..][..width], &d_out[row..][..width]);
             }
-        }
-    });
+            let log_sum = |query: usize| log_sums[(sample.start + query) * heads.heads + head];
+            for block in blocks(sample.len()) {
+                let (count, visible) = (block.len(), block.end);
+                let row_dot = |query: usize| dots[(query, 0)];
+                rows.weights_and_gradients(block.clone(), params.scale, log_sum, row_dot, weights, gradients);
+                let d_queries = d_q.as_mut().subrows_mut(block.start, count);
+                let gradients = view(gradients, count, visible, visible);
+                product(d_queries, false, gradients, rows.keys.subrows(0, visible), false);
+            }
+        },
+    );
 }

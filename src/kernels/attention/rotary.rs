@@ -1,38 +1,40 @@
-//! Rotary embedding (Su et al. 2021) in place, in Hugging Face's order: the pair `(i, i + head_dim/2)` of each head turns by
-//! its position's angle, or back.
+//! Rotary embedding (Su et al. 2021) in place: the pair `(a, b)` of columns `(i, i + head_dim / 2)` of each head becomes
+//! `(a cos - b sin, b cos + a sin)`.
 
 use rayon::prelude::*;
 
-use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, Window, flat_grid, index, launch};
+use crate::{Error, Result};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "attention/rotary", summary: "rotary embedding, and its inverse" };
+pub const KERNEL: Kernel =
+    Kernel { name: "attention/rotary", summary: "rotary embedding of queries or keys, or its inverse" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = ATTENTION_ROTARY {
-        /// Tokens times heads times half the width of a head.
-        pairs: u32,
-        /// Heads that are turned.
+        /// Rows of X.
+        tokens: u32,
+        /// Heads of a row.
         heads: u32,
-        /// Half the width of a head.
-        half_dim: u32,
-        /// Elements from one token to the next.
-        stride: u32,
-        /// First column.
-        offset: u32,
-        /// 1: turn back.
+        /// Columns of a head.
+        head_dim: u32,
+        /// Elements from one row of X to the next.
+        x_stride: u32,
+        /// First column of X.
+        x_offset: u32,
+        /// 0: turn; 1: turn back.
         inverse: u32,
     }
 }
 
-/// Turns `heads` heads of `x` by the angles of `table` `[positions, head_dim / 2, 2]` (cosine, sine).
+/// Turns the heads of `x` by the angles of `table` `[positions, head_dim / 2, 2]` (cos, sin) for each token's position
+/// (`positions`: `[tokens]` `u32`), or back by them where `inverse` is set, which is the gradient's way.
 ///
 /// # Errors
-/// When a buffer is too small or the device failed.
+/// When `head_dim` is odd, a buffer is too small or the device failed.
 pub fn run(
     device: &Device,
     tokens: usize,
@@ -43,57 +45,58 @@ pub fn run(
     x: Window<'_>,
     inverse: bool,
 ) -> Result<()> {
-    let pairs = tokens * heads * (head_dim / 2);
+    if !head_dim.is_multiple_of(2) {
+        return Err(Error::argument(format!("a rotary embedding needs pairs of columns: head_dim {head_dim} is odd")));
+    }
     let params = Params {
-        pairs: index(pairs)?,
+        tokens: index(tokens)?,
         heads: index(heads)?,
-        half_dim: index(head_dim / 2)?,
-        stride: index(x.stride)?,
-        offset: index(x.offset)?,
+        head_dim: index(head_dim)?,
+        x_stride: index(x.stride)?,
+        x_offset: index(x.offset)?,
         inverse: u32::from(inverse),
     };
-    launch(device, KERNEL.name, "", &params, &[table, positions, x.buffer], flat_grid(pairs, 256), |buffers| {
+    let workgroups = flat_grid(tokens * heads * (head_dim / 2), 256);
+    launch(device, KERNEL.name, "", &params, &[table, positions, x.buffer], workgroups, |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }
 
-/// What one launch costs.
+/// What one launch costs; a row of the table is counted once for each token.
 pub fn cost(params: &Params) -> Cost {
-    let pairs = u64::from(params.pairs);
-    Cost { bytes: 4 * 6 * pairs, operations: 6 * pairs }
+    let [tokens, heads, head_dim] = [params.tokens, params.heads, params.head_dim].map(u64::from);
+    Cost { bytes: 4 * tokens * (2 * heads * head_dim + head_dim + 1), operations: 3 * tokens * heads * head_dim }
 }
 
 /// The shader's loop, plainly.
 pub fn reference<R: Real>(params: &Params, table: &[R], positions: &[u32], x: &mut [R]) {
-    for n in 0..params.pairs {
-        let pair = n % params.half_dim;
-        let head = n / params.half_dim % params.heads;
-        let token = n / params.half_dim / params.heads;
-        let angle = ((positions[token as usize] * params.half_dim + pair) * 2) as usize;
-        let sine = if params.inverse == 1 { -table[angle + 1] } else { table[angle + 1] };
-        let first = (token * params.stride + params.offset + head * 2 * params.half_dim + pair) as usize;
-        let second = first + params.half_dim as usize;
+    let p = params;
+    let pairs = p.head_dim / 2;
+    for n in 0..p.tokens * p.heads * pairs {
+        let (pair, head, token) = (n % pairs, n / pairs % p.heads, n / pairs / p.heads);
+        let angle = ((positions[token as usize] * pairs + pair) * 2) as usize;
+        let (cosine, sine) = (table[angle], table[angle + 1]);
+        let sine = if p.inverse == 1 { -sine } else { sine };
+        let first = (token * p.x_stride + p.x_offset + head * p.head_dim + pair) as usize;
+        let second = first + pairs as usize;
         let (a, b) = (x[first], x[second]);
-        x[first] = a * table[angle] - b * sine;
-        x[second] = b * table[angle] + a * sine;
+        x[first] = a * cosine - b * sine;
+        x[second] = b * cosine + a * sine;
     }
 }
 
-/// The fast form on the CPU: tokens in parallel.
+/// The fast form on the CPU.
 pub fn cpu(params: &Params, table: &[f32], positions: &[u32], x: &mut [f32]) {
-    let (half, heads) = (params.half_dim as usize, params.heads as usize);
-    let tokens = params.pairs as usize / half / heads;
+    let [tokens, heads, head_dim] = [params.tokens, params.heads, params.head_dim].map(|n| n as usize);
     let sign = if params.inverse == 1 { -1.0 } else { 1.0 };
-    x.par_chunks_mut(params.stride as usize).zip(positions).take(tokens).with_min_len(16).for_each(
-        |(row, position)| {
-            let angles = &table[*position as usize * half * 2..][..half * 2];
-            for head in row[params.offset as usize..][..heads * half * 2].chunks_exact_mut(2 * half) {
-                let (first, second) = head.split_at_mut(half);
-                for ((a, b), angle) in first.iter_mut().zip(second).zip(angles.chunks_exact(2)) {
-                    let (cosine, sine) = (angle[0], angle[1] * sign);
-                    (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
-                }
+    x.par_chunks_mut(params.x_stride as usize).zip(positions).take(tokens).for_each(|(x, position)| {
+        let (angles, _) = table[*position as usize * head_dim..][..head_dim].as_chunks::<2>();
+        for head in x[params.x_offset as usize..][..heads * head_dim].chunks_exact_mut(head_dim) {
+            let (first, second) = head.split_at_mut(head_dim / 2);
+            for ((a, b), [cosine, sine]) in first.iter_mut().zip(second).zip(angles) {
+                let sine = sign * sine;
+                (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
             }
-        },
-    );
+        }
+    });
 }

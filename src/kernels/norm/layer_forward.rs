@@ -1,35 +1,39 @@
-//! LayerNorm (Ba, Kiros and Hinton 2016): `y = (x − mean) / sqrt(variance + ε) · gain + bias`.
+//! LayerNorm: `y = (x - mean(x)) / sqrt(variance(x) + ε) ⊙ gain + bias` (Ba, Kiros and Hinton 2016), with the variance taken
+//! in a second pass over the row.
 
-use super::for_rows;
+use rayon::prelude::*;
+
+use super::variant;
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::lanes::{dot, multiversioned, sum};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, Window, index, launch, row_grid};
+use crate::kernels::{Cost, Kernel, Real, Window, flat_grid, index, launch};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "norm/layer_forward", summary: "LayerNorm of rows" };
+pub const KERNEL: Kernel = Kernel { name: "norm/layer_forward", summary: "LayerNorm of a token's row" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = NORM_LAYER_FORWARD {
-        /// Rows of x and y.
-        rows: u32,
-        /// Their width.
+        /// Rows of X and Y.
+        tokens: u32,
+        /// Elements of a row.
         width: u32,
-        /// Elements from one row of x to the next.
-        x_stride: u32,
-        /// First column of x.
-        x_offset: u32,
-        /// Elements from one row of y to the next.
-        y_stride: u32,
-        /// First column of y.
-        y_offset: u32,
         /// Added to the variance.
         epsilon: f32,
+        /// Elements from one row of X to the next.
+        x_stride: u32,
+        /// First column of X.
+        x_offset: u32,
+        /// Elements from one row of Y to the next.
+        y_stride: u32,
+        /// First column of Y.
+        y_offset: u32,
     }
 }
 
-/// Normalises `tokens` rows.
+/// Normalises `tokens` rows of `width` columns; `gain` and `bias` are `[width]`. `x` and `y` are different buffers.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -44,63 +48,72 @@ pub fn run(
     y: Window<'_>,
 ) -> Result<()> {
     let params = Params {
-        rows: index(tokens)?,
+        tokens: index(tokens)?,
         width: index(width)?,
+        epsilon,
         x_stride: index(x.stride)?,
         x_offset: index(x.offset)?,
         y_stride: index(y.stride)?,
         y_offset: index(y.offset)?,
-        epsilon,
     };
-    launch(device, KERNEL.name, "", &params, &[x.buffer, gain, bias, y.buffer], row_grid(tokens), |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &buffers.read(3), &mut buffers.write(4));
+    let operands = [x.buffer, gain, bias, y.buffer];
+    launch(device, KERNEL.name, variant(width), &params, &operands, flat_grid(tokens, 1), |buffers| {
+        let (x, gain, bias) = (buffers.read(1), buffers.read(2), buffers.read(3));
+        cpu(&params, &x, &gain, &bias, &mut buffers.write(4));
     })
 }
 
 /// What one launch costs.
 pub fn cost(params: &Params) -> Cost {
-    let count = u64::from(params.rows) * u64::from(params.width);
-    Cost { bytes: 4 * (2 * count + 2 * u64::from(params.width)), operations: 7 * count }
+    let count = u64::from(params.tokens) * u64::from(params.width);
+    Cost { bytes: 4 * (2 * count + 2 * u64::from(params.width)), operations: 8 * count }
 }
 
-/// The shader's loop, plainly.
+/// The shader's loops, plainly.
 pub fn reference<R: Real>(params: &Params, x: &[R], gain: &[R], bias: &[R], y: &mut [R]) {
-    let width = params.width as usize;
-    for r in 0..params.rows {
-        let x_first = (r * params.x_stride + params.x_offset) as usize;
-        let y_first = (r * params.y_stride + params.y_offset) as usize;
-        let mut sum = R::default();
-        for i in 0..width {
-            sum += x[x_first + i];
+    let p = params;
+    let width = R::real(f64::from(p.width));
+    for token in 0..p.tokens {
+        let x_row = (token * p.x_stride + p.x_offset) as usize;
+        let y_row = (token * p.y_stride + p.y_offset) as usize;
+        let mut values = R::default();
+        for i in 0..p.width as usize {
+            values += x[x_row + i];
         }
-        let mean = sum / R::real(width as f64);
+        let mean = values / width;
         let mut squares = R::default();
-        for i in 0..width {
-            squares += (x[x_first + i] - mean) * (x[x_first + i] - mean);
+        for i in 0..p.width as usize {
+            let distance = x[x_row + i] - mean;
+            squares += distance * distance;
         }
-        let scale = R::real(1.0) / (squares / R::real(width as f64) + R::real(f64::from(params.epsilon))).sqrt();
-        for i in 0..width {
-            y[y_first + i] = (x[x_first + i] - mean) * scale * gain[i] + bias[i];
+        let deviation_inverse = R::real(1.0) / (squares / width + R::real(f64::from(p.epsilon))).sqrt();
+        for i in 0..p.width as usize {
+            y[y_row + i] = (x[x_row + i] - mean) * deviation_inverse * gain[i] + bias[i];
         }
     }
 }
 
-/// Mean and 1 / sqrt(variance + ε) of a row.
-pub(super) fn statistics(x: &[f32], epsilon: f32) -> (f32, f32) {
-    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / x.len() as f64;
-    let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / x.len() as f64;
-    (mean as f32, (1.0 / (variance + f64::from(epsilon)).sqrt()) as f32)
-}
-
 /// The fast form on the CPU.
 pub fn cpu(params: &Params, x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32]) {
-    let width = params.width as usize;
-    let place = |r: usize| r * params.y_stride as usize + params.y_offset as usize;
-    for_rows(params.rows as usize, y, place, width, |r, y| {
-        let x = &x[r * params.x_stride as usize + params.x_offset as usize..][..width];
-        let (mean, scale) = statistics(x, params.epsilon);
-        for (((y, x), gain), bias) in y.iter_mut().zip(x).zip(gain).zip(bias) {
-            *y = (x - mean) * scale * gain + bias;
-        }
+    let [tokens, width] = [params.tokens, params.width].map(|n| n as usize);
+    let x_rows = x.par_chunks(params.x_stride as usize);
+    y.par_chunks_mut(params.y_stride as usize).zip(x_rows).take(tokens).for_each(|(y, x)| {
+        let x = &x[params.x_offset as usize..][..width];
+        let y = &mut y[params.y_offset as usize..][..width];
+        normalise(x, &gain[..width], &bias[..width], params.epsilon, y);
     });
+}
+
+multiversioned! {
+    fn normalise(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+        let width = x.len() as f32;
+        let mean = sum(x) / width;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = x - mean;
+        }
+        let deviation_inverse = 1.0 / (dot(y, y) / width + epsilon).sqrt();
+        for ((y, gain), bias) in y.iter_mut().zip(gain).zip(bias) {
+            *y = *y * deviation_inverse * gain + bias;
+        }
+    }
 }

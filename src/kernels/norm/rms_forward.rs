@@ -1,37 +1,41 @@
-//! RMSNorm (Zhang and Sennrich 2019): `y = x / sqrt(mean(x²) + ε) · gain`, for rows or for each head's part of a row.
+//! RMSNorm: `y = x / sqrt(mean(x²) + ε) ⊙ gain` (Zhang and Sennrich 2019).
 
-use super::for_rows;
+use rayon::prelude::*;
+
+use super::variant;
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::lanes::{dot, multiversioned};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::{Cost, Kernel, Real, Window, index, launch, row_grid};
+use crate::kernels::{Cost, Kernel, Real, Window, flat_grid, index, launch};
 
 /// How the registry lists it.
-pub const KERNEL: Kernel = Kernel { name: "norm/rms_forward", summary: "RMSNorm of rows or of heads" };
+pub const KERNEL: Kernel = Kernel { name: "norm/rms_forward", summary: "RMSNorm of a token's row or of its heads" };
 
 kernel_params! {
     /// The shader's parameters.
     Params = NORM_RMS_FORWARD {
-        /// Tokens times heads.
+        /// Rows: tokens times heads.
         rows: u32,
-        /// Parts of a token's row that are normalised each by itself.
+        /// Rows that lie next to each other in one token.
         heads: u32,
-        /// Width of a part.
+        /// Elements of a row.
         width: u32,
-        /// Elements from one token of x to the next.
-        x_stride: u32,
-        /// First column of x.
-        x_offset: u32,
-        /// Elements from one token of y to the next.
-        y_stride: u32,
-        /// First column of y.
-        y_offset: u32,
         /// Added to the mean square.
         epsilon: f32,
+        /// Elements from one token of X to the next.
+        x_stride: u32,
+        /// First column of X.
+        x_offset: u32,
+        /// Elements from one token of Y to the next.
+        y_stride: u32,
+        /// First column of Y.
+        y_offset: u32,
     }
 }
 
-/// Normalises `heads` parts of `width` of each token's row.
+/// Normalises, for each of `tokens`, the `heads` consecutive rows of `width` columns; `gain` is `[width]`. `heads` is 1 for
+/// the norm of a whole row. `x` and `y` are different buffers.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -49,13 +53,14 @@ pub fn run(
         rows: index(tokens * heads)?,
         heads: index(heads)?,
         width: index(width)?,
+        epsilon,
         x_stride: index(x.stride)?,
         x_offset: index(x.offset)?,
         y_stride: index(y.stride)?,
         y_offset: index(y.offset)?,
-        epsilon,
     };
-    launch(device, KERNEL.name, "", &params, &[x.buffer, gain, y.buffer], row_grid(tokens * heads), |buffers| {
+    let workgroups = flat_grid(tokens * heads, 1);
+    launch(device, KERNEL.name, variant(width), &params, &[x.buffer, gain, y.buffer], workgroups, |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }
@@ -66,39 +71,45 @@ pub fn cost(params: &Params) -> Cost {
     Cost { bytes: 4 * (2 * count + u64::from(params.width)), operations: 4 * count }
 }
 
-/// Where row `r` begins in a buffer.
-fn first(params: &Params, r: u32, stride: u32, offset: u32) -> usize {
-    (r / params.heads * stride + offset + r % params.heads * params.width) as usize
-}
-
-/// The shader's loop, plainly.
+/// The shader's loops, plainly.
 pub fn reference<R: Real>(params: &Params, x: &[R], gain: &[R], y: &mut [R]) {
-    let width = params.width as usize;
-    for r in 0..params.rows {
-        let x_first = first(params, r, params.x_stride, params.x_offset);
-        let y_first = first(params, r, params.y_stride, params.y_offset);
+    let p = params;
+    for row in 0..p.rows {
+        let (token, column) = (row / p.heads, row % p.heads * p.width);
+        let x_row = (token * p.x_stride + p.x_offset + column) as usize;
+        let y_row = (token * p.y_stride + p.y_offset + column) as usize;
         let mut squares = R::default();
-        for i in 0..width {
-            squares += x[x_first + i] * x[x_first + i];
+        for i in 0..p.width as usize {
+            squares += x[x_row + i] * x[x_row + i];
         }
-        let scale = R::real(1.0) / (squares / R::real(width as f64) + R::real(f64::from(params.epsilon))).sqrt();
-        for i in 0..width {
-            y[y_first + i] = x[x_first + i] * scale * gain[i];
+        let mean_square = squares / R::real(f64::from(p.width));
+        let rms_inverse = R::real(1.0) / (mean_square + R::real(f64::from(p.epsilon))).sqrt();
+        for i in 0..p.width as usize {
+            y[y_row + i] = x[x_row + i] * rms_inverse * gain[i];
         }
     }
 }
 
 /// The fast form on the CPU.
 pub fn cpu(params: &Params, x: &[f32], gain: &[f32], y: &mut [f32]) {
-    let width = params.width as usize;
-    let place = |r: usize| first(params, r as u32, params.y_stride, params.y_offset);
-    for_rows(params.rows as usize, y, place, width, |r, y| {
-        let x_first = first(params, r as u32, params.x_stride, params.x_offset);
-        let x = &x[x_first..x_first + width];
-        let squares: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-        let scale = (1.0 / (squares / width as f64 + f64::from(params.epsilon)).sqrt()) as f32;
-        for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
-            *y = x * scale * gain;
+    let [rows, heads, width] = [params.rows, params.heads, params.width].map(|n| n as usize);
+    let columns = heads * width;
+    let tokens = rows / heads.max(1);
+    let x_rows = x.par_chunks(params.x_stride as usize);
+    y.par_chunks_mut(params.y_stride as usize).zip(x_rows).take(tokens).for_each(|(y, x)| {
+        let x = &x[params.x_offset as usize..][..columns];
+        let y = &mut y[params.y_offset as usize..][..columns];
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            normalise(x, &gain[..width], params.epsilon, y);
         }
     });
+}
+
+multiversioned! {
+    fn normalise(x: &[f32], gain: &[f32], epsilon: f32, y: &mut [f32]) {
+        let rms_inverse = 1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt();
+        for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
+            *y = x * rms_inverse * gain;
+        }
+    }
 }
