@@ -140,12 +140,11 @@ impl Device {
         };
         let storage = match &self.0.backend {
             Backend::Cpu => {
-                let mut words = Vec::new();
-                words
-                    .try_reserve_exact(bytes as usize / 4)
-                    .map_err(|_| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
-                words.resize(bytes as usize / 4, 0);
-                Storage::Host { words: words.into(), _reservation: reservation }
+                // Zeroed by the system where it hands out fresh pages anyway, so that they are touched first where they
+                // are used.
+                let words = bytemuck::allocation::try_zeroed_slice_box::<u32>(bytes as usize / 4)
+                    .map_err(|()| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
+                Storage::Host { words: words.into_vec().into(), _reservation: reservation }
             }
             Backend::Gpu(gpu) => Storage::Gpu { buffer: gpu.allocate(bytes)?, _reservation: reservation },
         };

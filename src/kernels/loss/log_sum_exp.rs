@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::BLOCK;
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::lanes::{exp, multiversioned, sum};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, index, launch, row_grid};
 
@@ -85,9 +86,8 @@ pub fn cpu(params: &Params, logits: &[f32], targets: &[u32], state: &mut [f32]) 
     let rows = state.par_chunks_mut(3).zip(logits.par_chunks(width)).zip(targets).take(params.tokens as usize);
     rows.for_each(|((state, row), target)| {
         for block in row.chunks(BLOCK) {
-            let highest = block.iter().copied().fold(state[0], f32::max);
-            let exponentials: f32 = block.iter().map(|logit| (logit - highest).exp()).sum();
-            state[1] = state[1] * (state[0] - highest).exp() + exponentials;
+            let highest = largest(block, state[0]);
+            state[1] = state[1] * (state[0] - highest).exp() + exponentials(block, highest);
             state[0] = highest;
         }
         let target = target.wrapping_sub(params.first_column);
@@ -95,4 +95,34 @@ pub fn cpu(params: &Params, logits: &[f32], targets: &[u32], state: &mut [f32]) 
             state[2] = row[target as usize];
         }
     });
+}
+
+multiversioned! {
+    /// The largest of `values` and `so_far`; a NaN is passed over and shows in the sum.
+    fn largest(values: &[f32], so_far: f32) -> f32 {
+        const LANES: usize = 16;
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [so_far; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+            }
+        }
+        rest.iter().chain(&lanes).fold(so_far, |largest, value| if *value > largest { *value } else { largest })
+    }
+}
+
+multiversioned! {
+    /// The sum of e^(value - highest), in a fixed order.
+    fn exponentials(values: &[f32], highest: f32) -> f32 {
+        const LANES: usize = 16;
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [0.0f32; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] += exp(chunk[i] - highest);
+            }
+        }
+        sum(&lanes) + rest.iter().map(|value| exp(value - highest)).sum::<f32>()
+    }
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::lanes::{exp, multiversioned};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::{Cost, Kernel, Real, flat_grid, index, launch};
 
@@ -76,12 +77,19 @@ pub fn cpu(params: &Params, targets: &[u32], weights: &[f32], state: &[f32], log
             return row.fill(0.0);
         }
         let scale = weight / state[1];
-        for logit in row.iter_mut() {
-            *logit = (*logit - state[0]).exp() * scale;
-        }
+        scaled_exponentials(row, state[0], scale);
         let target = target.wrapping_sub(params.first_column) as usize;
         if let Some(gradient) = row.get_mut(target) {
             *gradient -= weight;
         }
     });
+}
+
+multiversioned! {
+    /// Turns every value into e^(value - highest) times `scale`.
+    fn scaled_exponentials(values: &mut [f32], highest: f32, scale: f32) {
+        for value in values {
+            *value = exp(*value - highest) * scale;
+        }
+    }
 }
