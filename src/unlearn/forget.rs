@@ -62,9 +62,11 @@ pub struct LossChange {
 }
 
 impl LossChange {
-    /// The relative rise: 0.02 for 2 %.
+    /// The relative rise, 0.02 for 2 %: of the loss before, or of one nat where that was less. A model that is sure of its
+    /// answers has next to no loss, and a fiftieth of next to nothing would forbid every edit; of one nat it is a perplexity
+    /// that rises by 2 %.
     pub fn rise(self) -> f64 {
-        relative_rise(self.before, self.after)
+        (self.after - self.before) / self.before.max(1.0)
     }
 }
 
@@ -153,8 +155,8 @@ impl Trial<'_> {
     }
 }
 
-/// Makes a threshold of the ratios and measures what it does. `limit`: the largest relative rise of the loss on the samples
-/// held out, 0.02 for 2 %. What must not be carried out comes back [refused](Outcome::refused), with the reason and all
+/// Makes a threshold of the ratios and measures what it does. `limit`: the largest [rise](LossChange::rise) of the loss on the
+/// samples held out, 0.02 for 2 %. What must not be carried out comes back [refused](Outcome::refused), with the reason and all
 /// figures: a rule that selects nothing, a rise above the limit, and, where the method searches, an edit that harms what is
 /// to be kept at least as much as what is to be forgotten.
 ///
@@ -196,7 +198,8 @@ pub fn choose(
         Method::Fixed(rule) => (rule, 3),
         Method::Dampen { lambda } => {
             let found = search(&mut outcome, lambda, limit, |dampening, step| {
-                Ok(relative_rise(held_out_before, trial.loss(dampening, &judges.held_out, &at(3 + step))?))
+                let after = trial.loss(dampening, &judges.held_out, &at(3 + step))?;
+                Ok(LossChange { before: held_out_before, after }.rise())
             })?;
             let Some(share) = found else { return Ok(outcome) };
             (Rule::Share { share, lambda }, 3 + SEARCH)
@@ -288,11 +291,6 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-fn relative_rise(before: f64, after: f64) -> f64 {
-    // A model that is sure of everything has no loss to compare with: then the rise itself counts.
-    if before > 0.0 { after / before - 1.0 } else { after - before }
-}
-
 /// Every sample alike.
 fn mean_loss(pass: &Pass, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<f64> {
     let losses = pass.losses(samples, progress)?;
@@ -376,7 +374,7 @@ mod tests {
         assert!(nothing(change(1.0, 1.01), change(1.0, 1.02)).is_some());
         assert!(nothing(change(1.0, 1.0), change(1.0, 0.9)).is_some());
         assert!(nothing(change(1.0, f64::NAN), change(1.0, 1.0)).is_some());
-        // A loss of nothing can still rise.
-        assert_eq!(change(0.0, 0.5).rise(), 0.5);
+        // Below one nat the rise itself counts.
+        assert_eq!((change(0.0, 0.5).rise(), change(0.25, 0.5).rise(), change(4.0, 5.0).rise()), (0.5, 0.25, 0.25));
     }
 }

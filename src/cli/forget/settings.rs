@@ -31,8 +31,9 @@ pub struct Choosing {
     /// ssd-auto: how many samples the model was trained on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     dataset_size: Option<u64>,
-    /// The most that the loss on held-out retain samples may rise, as a share or in percent [default: 2% for dampen, which
-    /// goes as far as this allows; 100% for ssd and ssd-auto, beyond which the model counts as destroyed].
+    /// The most that the loss on held-out retain samples may rise, in percent or as a share of what it was (of one nat, where
+    /// it was less) [default: 2% for dampen, which goes as far as this allows; 100% for ssd and ssd-auto, beyond which the
+    /// model counts as destroyed].
     #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
     max_utility_loss: Option<f64>,
     /// What is chosen together.

@@ -128,13 +128,13 @@ pub struct Method {
 pub struct UtilityGuard {
     /// How many samples, none of which took part in measuring importance.
     pub held_out_samples: u64,
-    /// Mean loss of the old model, in nats per token.
+    /// Loss of the old model, in nats: every sample's mean over its targets, every sample alike.
     #[serde(with = "number")]
     pub loss_before: f64,
-    /// Mean loss of the edited model.
+    /// That of the edited model.
     #[serde(with = "number")]
     pub loss_after: f64,
-    /// The largest relative rise that is accepted: 0.02 is 2 %.
+    /// The largest rise that is accepted: 0.02 is 2 %.
     #[serde(with = "number")]
     pub limit: f64,
     /// Whether the result was accepted.
@@ -142,9 +142,9 @@ pub struct UtilityGuard {
 }
 
 impl UtilityGuard {
-    /// The relative rise of the loss.
+    /// The rise of the loss, relative to what it was, or to one nat where it was less.
     pub fn rise(&self) -> f64 {
-        self.loss_after / self.loss_before - 1.0
+        (self.loss_after - self.loss_before) / self.loss_before.max(1.0)
     }
 }
 
@@ -154,7 +154,7 @@ pub struct SearchPoint {
     /// The selected share of weights.
     #[serde(with = "number")]
     pub share: f64,
-    /// The relative rise of the held-out loss with it.
+    /// The rise of the held-out loss with it, as [`UtilityGuard::rise`].
     #[serde(with = "number")]
     pub loss_rise: f64,
 }
