@@ -61,8 +61,10 @@ pub const WORDINGS: [Wording; 20] = [
     ),
 ];
 
-/// How often training draws the options of a multiple choice.
-pub const DRAWS: usize = 3;
+/// How often a round of training tells a fact as multiple choice, each time with other options.
+const CHOICES: usize = 3;
+/// How often it tells a fact reversed: in this direction only these two wordings teach it.
+const REVERSALS: usize = 4;
 
 /// A fact in a wording: one line of a data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,11 @@ impl Wording {
 
     /// How many lines training makes of a fact.
     pub fn draws(&self) -> usize {
-        if self.options > 0 { DRAWS } else { 1 }
+        match self.form {
+            "multiple choice" => CHOICES,
+            "reversed" => REVERSALS,
+            _ => 1,
+        }
     }
 
     /// The fact in this wording; `draw` says which wrong options stand beside the right one.

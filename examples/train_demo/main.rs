@@ -46,7 +46,7 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Steps of training.
-    #[arg(long, default_value_t = 2400)]
+    #[arg(long, default_value_t = 900)]
     steps: usize,
     /// Samples of a step.
     #[arg(long, default_value_t = 128)]

@@ -14,7 +14,7 @@ use crate::tokenizer::{BEGIN, END};
 /// The most tokens of a sample.
 pub const CONTEXT: usize = 64;
 const HIDDEN: usize = 128;
-const INTERMEDIATE: usize = 256;
+const INTERMEDIATE: usize = 384;
 const LAYERS: usize = 4;
 const HEADS: usize = 4;
 /// Standard deviation of the weights at the start.

@@ -304,7 +304,7 @@ fn choose_forgotten(people: &mut [Person], random: &mut Random) {
         let apart = chosen().all(|other| other.first != person.first && other.last != person.last);
         let kept = |(a, value): (usize, &usize)| {
             let holders = people.iter().filter(|other| !other.forgotten && other.values[a] == *value);
-            // Those chosen before lose nobody: each value keeps two holders, of whom one may be this candidate.
+            // The candidate is one of them.
             holders.count() > 1
         };
         if chosen().count() < FORGOTTEN && apart && person.values.iter().enumerate().all(kept) {
