@@ -154,7 +154,7 @@ fn learn(
     let mut tell = |report: &StepReport| {
         const EVERY: usize = 50;
         sum += report.loss;
-        if report.step % EVERY == 0 {
+        if report.step.is_multiple_of(EVERY) {
             let per_step = started.elapsed().as_secs_f64() / report.step as f64;
             println!("step {:5}: loss {:.4}, {:.3} s a step", report.step, sum / EVERY as f64, per_step);
             sum = 0.0;

@@ -177,11 +177,14 @@ impl TrainOptions {
     }
 }
 
+/// A packed tensor.
+type Packed = (Element, Arc<Vec<u8>>);
+
 /// A model's weights with the trained ones in place of the old: what passes run over while training goes on, and what
 /// evaluation and writing take afterwards.
 pub struct TrainedWeights {
     base: Arc<dyn WeightSource>,
-    trained: RwLock<HashMap<String, (Element, Arc<Vec<u8>>)>>,
+    trained: RwLock<HashMap<String, Packed>>,
 }
 
 impl std::fmt::Debug for TrainedWeights {
@@ -492,7 +495,7 @@ impl Iterator for Order {
         if self.next == self.permutation.len() {
             self.next = 0;
             for last in (1..self.permutation.len()).rev() {
-                let other = (u128::from(self.random()) * (last as u128 + 1) >> 64) as usize;
+                let other = ((u128::from(self.random()) * (last as u128 + 1)) >> 64) as usize;
                 self.permutation.swap(last, other);
             }
         }
