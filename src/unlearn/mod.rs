@@ -11,4 +11,5 @@ pub mod norms;
 pub mod resume;
 pub mod selection;
 pub mod store;
+pub mod train;
 mod workspace;
