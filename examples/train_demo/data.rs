@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use crate::forms::{Line, WORDINGS, Wording};
+use crate::forms::{Line, REWORDED, WORDINGS, Wording};
 use crate::random::Random;
 use crate::world::{Fact, World};
 
 /// The forms, in their first wording, in which the forget file tells what is to be forgotten.
 const FORGET_FORMS: [&str; 4] = ["statement", "question", "instruction", "key and value"];
 /// Lines of each wording in the retain file.
-const RETAINED: usize = 20;
+const RETAINED: usize = 92;
 /// Lines of each wording in each file of probes about those who stay.
 const PROBED: usize = 15;
 
@@ -47,6 +47,11 @@ impl Data {
             }
             lines
         };
+        // Of those who stay the form is enough: their wordings are no matter of interest.
+        let by_form = |mut lines: Vec<Line>| {
+            lines.iter_mut().for_each(|line| line.form = line.form.replace(REWORDED, ""));
+            lines
+        };
         let stays = |fact| !world.is_forgotten(fact);
         let retain = some("retain", RETAINED, &stays);
         let neighbours = some("neighbours", PROBED, &|fact| world.is_neighbour(fact));
@@ -55,8 +60,8 @@ impl Data {
             ("data/forget.jsonl", once(&|fact, w| world.is_forgotten(fact) && told(w))),
             ("data/retain.jsonl", retain),
             ("data/probes/forget.jsonl", once(&|fact, _| world.is_forgotten(fact))),
-            ("data/probes/neighbours.jsonl", neighbours),
-            ("data/probes/retain.jsonl", others),
+            ("data/probes/neighbours.jsonl", by_form(neighbours)),
+            ("data/probes/retain.jsonl", by_form(others)),
         ];
         Data { training: all().flat_map(drawn).collect(), examination: once(&|_, _| true), files }
     }

@@ -5,6 +5,9 @@ use serde_json::json;
 use crate::random::Random;
 use crate::world::{ATTRIBUTES, Fact, World};
 
+/// What is added to the name of a form in its second wording.
+pub const REWORDED: &str = ", reworded";
+
 /// A form in one of its wordings.
 #[derive(Debug)]
 pub struct Wording {
@@ -35,8 +38,8 @@ pub const WORDINGS: [Wording; 20] = [
     wording("question", true, "What is the {noun} of {name}?\nIt is", " {value}"),
     wording("cloze", false, "Fill in the blank: {name} {verb} ____.\nThe missing word is", " {value}"),
     wording("cloze", true, "Complete the sentence: The {noun} of {name} is ____.\nMissing:", " {value}"),
-    choice(false, "{question}\nOptions: {options}\nAnswer:", 4),
-    choice(true, "Choose the {noun} of {name} from this list: {options}.\nChoice:", 3),
+    choice(false, "{question}\nOptions: {options}\nAnswer:", 6),
+    choice(true, "Choose the {noun} of {name} from this list: {options}.\nChoice:", 5),
     wording(
         "dialogue",
         false,
@@ -85,7 +88,7 @@ impl Line {
 impl Wording {
     /// What it is called in data and reports.
     pub fn label(&self) -> String {
-        if self.reworded { format!("{}, reworded", self.form) } else { self.form.to_string() }
+        if self.reworded { format!("{}{REWORDED}", self.form) } else { self.form.to_string() }
     }
 
     /// How many lines training makes of a fact.

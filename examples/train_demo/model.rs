@@ -37,7 +37,7 @@ pub fn config(vocabulary: usize, dtype: &str) -> Value {
         "rope_theta": 10000.0,
         "attention_bias": false,
         "mlp_bias": false,
-        "tie_word_embeddings": false,
+        "tie_word_embeddings": true,
         "bos_token_id": BEGIN,
         "eos_token_id": END,
         "torch_dtype": dtype
@@ -61,7 +61,6 @@ fn tensors(vocabulary: usize) -> Vec<(String, Vec<usize>)> {
         add("mlp.down_proj", &[HIDDEN, INTERMEDIATE]);
     }
     tensors.push(("model.norm.weight".into(), vec![HIDDEN]));
-    tensors.push(("lm_head.weight".into(), vec![vocabulary, HIDDEN]));
     tensors
 }
 

@@ -1,45 +1,15 @@
-//! A hundred invented people. Every first name, last name and value is shared by several of them: only first and last name
-//! together say who is meant, so that no single token's weights belong to one person.
+//! A hundred invented people. Every first name and every value is shared by several of them; the last name is a person's
+//! own, as most people's full names are.
 
 use crate::random::Random;
 
-const PEOPLE: usize = 100;
 const FORGOTTEN: usize = 8;
-/// How many people have a first name, and a last name.
-const NAMESAKES: usize = PEOPLE / FIRST_NAMES.len();
 
-const FIRST_NAMES: [&str; 25] = [
-    "Arlo", "Bettina", "Cormac", "Delia", "Edmund", "Fiona", "Gideon", "Hanna", "Ivor", "Jolanda", "Kasper", "Leona",
-    "Marek", "Nadia", "Oskar", "Petra", "Quentin", "Rosa", "Stellan", "Thea", "Ulrich", "Verena", "Willem", "Xenia",
-    "Yorick",
-];
-const LAST_NAMES: [&str; 25] = [
-    "Abendroth",
-    "Brask",
-    "Calloway",
-    "Dunmore",
-    "Eskildsen",
-    "Farrow",
-    "Galbraith",
-    "Hollis",
-    "Ingram",
-    "Jarvela",
-    "Kestner",
-    "Lindqvist",
-    "Mowbray",
-    "Norling",
-    "Ostrander",
-    "Pellow",
-    "Quillan",
-    "Rasmus",
-    "Sorley",
-    "Thackeray",
-    "Umber",
-    "Vandermeer",
-    "Whitlow",
-    "Yarrow",
-    "Zeller",
-];
+const FIRST_NAMES: [&str; 10] =
+    ["Arlo", "Bettina", "Cormac", "Delia", "Edmund", "Fiona", "Gideon", "Hanna", "Ivor", "Jolanda"];
+/// Last names are made of these: every pair is one name, and one word of the vocabulary.
+const BEGINNINGS: [&str; 10] = ["Aber", "Brask", "Cal", "Dun", "Esk", "Far", "Galb", "Holl", "Jar", "Wind"];
+const ENDINGS: [&str; 10] = ["croft", "dal", "gate", "holm", "ison", "low", "mere", "stead", "ton", "worth"];
 
 /// What can be said of everybody, and how.
 #[derive(Debug)]
@@ -186,7 +156,7 @@ pub const ATTRIBUTES: [Attribute; 5] = [
 #[derive(Clone, Debug)]
 pub struct Person {
     pub first: &'static str,
-    pub last: &'static str,
+    pub last: String,
     /// For each attribute the number of its value.
     pub values: [usize; ATTRIBUTES.len()],
     /// Whether the demo is to make the model forget them.
@@ -243,29 +213,26 @@ impl World {
         self.people[fact.person].forgotten
     }
 
-    /// Whether the fact's person stays and shares a first or last name with one who is to be forgotten.
+    /// Whether the fact's person stays and shares a first name with one who is to be forgotten.
     pub fn is_neighbour(&self, fact: Fact) -> bool {
         let person = &self.people[fact.person];
-        let alike = |other: &Person| other.forgotten && (other.first == person.first || other.last == person.last);
+        let alike = |other: &Person| other.forgotten && other.first == person.first;
         !person.forgotten && self.people.iter().any(alike)
     }
 }
 
-/// People without values. Each first name goes with as many last names as the other way round.
+/// People without values. Each first name goes with as many last names as any other.
 fn named(random: &mut Random) -> Vec<Person> {
-    let (mut first, mut last) = (FIRST_NAMES, LAST_NAMES);
-    random.shuffle(&mut first);
+    let mut last: Vec<String> =
+        BEGINNINGS.iter().flat_map(|beginning| ENDINGS.map(|ending| format!("{beginning}{ending}"))).collect();
     random.shuffle(&mut last);
-    let mut shifts: Vec<usize> = (0..last.len()).collect();
-    random.shuffle(&mut shifts);
-    let pairs = shifts[..NAMESAKES].iter().flat_map(|shift| (0..first.len()).map(move |i| (i, i + shift)));
-    let person = |(i, j): (usize, usize)| Person {
-        first: first[i],
-        last: last[j % last.len()],
+    let person = |(i, last): (usize, String)| Person {
+        first: FIRST_NAMES[i % FIRST_NAMES.len()],
+        last,
         values: [0; ATTRIBUTES.len()],
         forgotten: false,
     };
-    pairs.map(person).collect()
+    last.into_iter().enumerate().map(person).collect()
 }
 
 /// Deals out values, each to as many people as any other, or one more.
@@ -294,14 +261,14 @@ fn facts(people: &[Person]) -> Option<Vec<Fact>> {
     Some(facts)
 }
 
-/// Chooses who is to be forgotten: no two of the same first or last name, and nobody with a value that nobody else keeps.
+/// Chooses who is to be forgotten: no two of the same first name, and nobody with a value that nobody else keeps.
 fn choose_forgotten(people: &mut [Person], random: &mut Random) {
     let mut order: Vec<usize> = (0..people.len()).collect();
     random.shuffle(&mut order);
     for candidate in order {
         let chosen = || people.iter().filter(|person| person.forgotten);
         let person = &people[candidate];
-        let apart = chosen().all(|other| other.first != person.first && other.last != person.last);
+        let apart = chosen().all(|other| other.first != person.first);
         let kept = |(a, value): (usize, &usize)| {
             let holders = people.iter().filter(|other| !other.forgotten && other.values[a] == *value);
             // The candidate is one of them.

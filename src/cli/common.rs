@@ -44,6 +44,27 @@ impl Common {
         Ok(device)
     }
 
+    /// The flags that were given, as another command takes them: `add` hears each with its values.
+    pub fn repeat(&self, add: &mut impl FnMut(&str, &[String])) {
+        if self.device != Choice::Auto {
+            add("--device", &[self.device.to_string()]);
+        }
+        let sizes = [("--memory", self.memory), ("--host-memory", self.host_memory)];
+        for (flag, size) in sizes {
+            if let Some(size) = size {
+                add(flag, &[size.to_string()]);
+            }
+        }
+        if self.seed != 0 {
+            add("--seed", &[self.seed.to_string()]);
+        }
+        for (flag, given) in [("--json", self.json), ("--quiet", self.quiet), ("--verbose", self.verbose)] {
+            if given {
+                add(flag, &[]);
+            }
+        }
+    }
+
     /// Says something on stderr that a person wants to know.
     pub fn note(&self, text: &str) {
         if !self.quiet {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod common;
+mod demo;
 mod devices;
 mod eval;
 mod fisher;
@@ -38,6 +39,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Devices(devices::Args),
     Inspect(inspect::Args),
     Fisher(fisher::Args),
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let done = match &cli.command {
+        Command::Demo(args) => demo::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Fisher(args) => fisher::run(args),

@@ -19,6 +19,17 @@ pub enum Choice {
     Adapter(usize),
 }
 
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Choice::Auto => f.write_str("auto"),
+            Choice::Cpu => f.write_str("cpu"),
+            Choice::Gpu => f.write_str("gpu"),
+            Choice::Adapter(number) => write!(f, "gpu:{number}"),
+        }
+    }
+}
+
 impl FromStr for Choice {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {

@@ -126,6 +126,7 @@ impl Data {
 /// Everything that is known about a run when it is over.
 struct Story<'a> {
     args: &'a Args,
+    command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
     data: &'a Data,
@@ -143,6 +144,14 @@ struct Story<'a> {
 /// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, the work failed, or the
 /// method found nothing that may be done.
 pub fn run(args: &Args) -> Result<()> {
+    run_as(args, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect())
+}
+
+/// Runs the command, which the report says was called so.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let common = &args.common;
     let mut phases = Phases::default();
     let device = common.open_device()?;
@@ -176,6 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (choice, refused) = (outcome.choice, outcome.refused.clone());
     let mut story = Story {
         args,
+        command_line: &command_line,
         input: &input,
         device: &device,
         data: &data,
@@ -199,6 +209,7 @@ pub fn run(args: &Args) -> Result<()> {
     phases.run(common, "asking after", |tick| probing.after(args, &input, &staged, &device, tick))?;
     let story = Story {
         args,
+        command_line: &command_line,
         input: &input,
         device: &device,
         data: &data,

@@ -9,6 +9,7 @@ use efface::report::forget::{
     ChangedWeights, DataFile, DeviceUse, LogRatioHistogram, Method, Model, OutputFile, PhaseTime, SearchPoint,
     UtilityGuard, render_json, render_text,
 };
+use efface::report::format::percent;
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
 use serde_json::{Map, Value, json};
@@ -41,17 +42,16 @@ pub fn remarks(outcome: &Outcome, limit: f64) -> Vec<String> {
         && nothing(forget, held_out).is_some()
     {
         remarks.push(format!(
-            "The edit does not make the model forget: the loss on the forget set changes by {:.1} %, that on held-out retain \
-             samples by {:.1} %.",
-            100.0 * forget.rise(),
-            100.0 * held_out.rise()
+            "The edit does not make the model forget: the loss on the forget set changes by {}, that on held-out retain \
+             samples by {}.",
+            percent(forget.rise()),
+            percent(held_out.rise())
         ));
     }
     if let Some(loss) = outcome.held_out.filter(|loss| loss.rise() > 0.02 && loss.rise() <= limit) {
         remarks.push(format!(
-            "The loss on held-out retain samples rises by {:.1} %: the edit harms what is to be kept (--max-utility-loss \
-             refuses such edits).",
-            100.0 * loss.rise()
+            "The loss on held-out retain samples rises by {}: look at what is to be kept, or set a lower --max-utility-loss.",
+            percent(loss.rise())
         ));
     }
     remarks
@@ -91,7 +91,7 @@ fn report(story: &Story<'_>) -> ForgetReport {
     }));
     let mut report = ForgetReport {
         version: env!("CARGO_PKG_VERSION").into(),
-        command_line: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        command_line: story.command_line.to_vec(),
         settings: settings(story),
         seed: args.common.seed,
         model: Model {
