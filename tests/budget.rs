@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FAMILIES, Golden, cpu, gpu, relative};
+use common::{FAMILIES, Golden, cpu, gpu, random_llama, relative};
 use efface::Error;
 use efface::device::{Choice, Device, open};
 use efface::kernels::Accumulate;
@@ -77,6 +77,90 @@ fn the_smallest_budget_gives_the_same_bytes_and_is_kept() {
             }
         }
     }
+}
+
+/// A model of which no more than an eighth fits: its weights and their importances pass through, layer by layer.
+#[test]
+fn a_model_of_many_times_the_budget_passes_through_it() {
+    let root = tempfile::TempDir::new().unwrap();
+    let checkpoint = root.path().join("checkpoint");
+    std::fs::create_dir(&checkpoint).unwrap();
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    println!("seed {seed}");
+    random_llama(&checkpoint, [96, 260, 28, 1501], u64::from(seed));
+    let line = |length: usize| {
+        let ids: Vec<usize> = (0..length).map(|i| (i * 389 + length) % 1501).collect();
+        serde_json::json!({ "input_ids": ids, "labels": ids }).to_string()
+    };
+    std::fs::write(root.path().join("data.jsonl"), [5, 9, 3, 7].map(line).join("\n")).unwrap();
+    let golden = Golden::at(root.path().to_path_buf());
+    let weights = 4 * golden.model.parameter_count() as u64;
+    let device = gpu();
+    let whole = measure(&golden, &device, PassOptions::default()).unwrap();
+    let options = PassOptions { host_memory: Some(smallest_host(&golden, &device)), ..PassOptions::default() };
+    let budget = smallest(&golden, &device, options);
+    assert!(weights >= 8 * budget, "the model of {weights} bytes is not eight times the budget of {budget}");
+    for budget in [budget, weights / 8] {
+        device.free_scratch();
+        device.set_memory(budget);
+        device.budget().reset_peak();
+        let small = measure(&golden, &device, options).unwrap();
+        let peak = device.budget().peak();
+        assert!(peak <= budget, "{peak} bytes in use under a budget of {budget}");
+        assert_alike(&format!("under {budget} bytes"), &device, &whole, &small);
+    }
+}
+
+/// Activations wait in host memory within its budget, however many samples there are. (The highest memory that the process
+/// had is told by Linux alone.)
+#[test]
+#[cfg(target_os = "linux")]
+fn host_memory_does_not_grow_with_the_samples() {
+    use std::process::{Command, Stdio};
+    let golden = Golden::open("llama");
+    let device = cpu();
+    // Room for some samples: a group of each alone would take long.
+    let host = 8 * smallest_host(&golden, &device);
+    let memory = smallest(&golden, &device, PassOptions::default()).to_string();
+    let root = tempfile::TempDir::new().unwrap();
+    let lines = std::fs::read_to_string(golden.directory.join("data.jsonl")).unwrap();
+    let tokens: usize = golden.samples.iter().map(|sample| sample.ids.len()).sum();
+    let highest = |times: usize| -> u64 {
+        let data = root.path().join(format!("{times}.jsonl"));
+        std::fs::write(&data, lines.repeat(times)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_efface"))
+            // Under the smallest device memory nothing waits there.
+            .args(["fisher", "--device", "cpu", "--memory", &memory])
+            .args(["--host-memory", &host.to_string(), "--model"])
+            .arg(golden.directory.join("checkpoint"))
+            .arg("--data")
+            .arg(&data)
+            .arg("--out")
+            .arg(root.path().join(format!("{times}.safetensors")))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut highest = 0;
+        loop {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+            highest = line.trim().split(' ').next().and_then(|kb| kb.parse().ok()).unwrap_or(highest);
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success());
+                return highest * 1024;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    };
+    let (few, many) = (highest(1), highest(60));
+    let model = &golden.model.config;
+    // Each of the stages' inputs, for every token.
+    let waiting = (59 * tokens * model.hidden * 4 * golden.model.stages.len()) as u64;
+    let grown = many.saturating_sub(few);
+    assert!(waiting > 12 << 20, "{waiting} bytes would not be seen");
+    assert!(grown < waiting / 4, "{grown} bytes more for 59 times {tokens} tokens more, of which {waiting} would wait");
 }
 
 #[test]

@@ -38,7 +38,9 @@ fn forgets_in_every_form_and_keeps_the_rest() {
         assert!(mean >= 0.90, "{mean} is kept");
     }
     let page = fs::read_to_string(out.join("report/report.html")).unwrap();
-    assert!(page.contains("<svg") && !page.contains("<script") && !page.contains("src=") && !page.contains("href=\"http"));
+    assert!(
+        page.contains("<svg") && !page.contains("<script") && !page.contains("src=") && !page.contains("href=\"http")
+    );
 
     // Its directory is taken now; the edited model can be undone.
     let again = run(efface().args(["demo", "--device", "cpu", "--out"]).arg(&out));

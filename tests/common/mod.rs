@@ -61,7 +61,11 @@ pub struct Golden {
 impl Golden {
     /// Opens the golden checkpoint `name`.
     pub fn open(name: &str) -> Self {
-        let directory = directory(name);
+        Golden::at(directory(name))
+    }
+
+    /// Opens the checkpoint and the data in a directory.
+    pub fn at(directory: PathBuf) -> Self {
         let checkpoint = Arc::new(Checkpoint::open(&directory.join("checkpoint")).unwrap());
         let model = Arc::new(Model::of(&checkpoint).unwrap());
         let options = ReadOptions::new(model.config.vocabulary, model.config.context);
@@ -95,4 +99,45 @@ pub fn relative(got: &[f32], want: &[f32]) -> f64 {
     let difference = norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(*g) - f64::from(*w)));
     let size = norm(&mut want.iter().map(|w| f64::from(*w)));
     if size == 0.0 { difference } else { difference / size }
+}
+
+/// A llama checkpoint of random weights, F32, of any size.
+pub fn random_llama(directory: &Path, [hidden, intermediate, layers, vocabulary]: [usize; 4], seed: u64) {
+    use efface::checkpoint::{AtomicFile, Declaration, Dtype, TensorFileWriter};
+    let config = serde_json::json!({
+        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": intermediate,
+        "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
+    });
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    let mut shapes = vec![("model.embed_tokens.weight".to_string(), vec![vocabulary, hidden])];
+    for layer in 0..layers {
+        let mut add =
+            |name: &str, shape: &[usize]| shapes.push((format!("model.layers.{layer}.{name}.weight"), shape.into()));
+        add("input_layernorm", &[hidden]);
+        add("self_attn.q_proj", &[hidden, hidden]);
+        add("self_attn.k_proj", &[hidden / 2, hidden]);
+        add("self_attn.v_proj", &[hidden / 2, hidden]);
+        add("self_attn.o_proj", &[hidden, hidden]);
+        add("post_attention_layernorm", &[hidden]);
+        add("mlp.gate_proj", &[intermediate, hidden]);
+        add("mlp.up_proj", &[intermediate, hidden]);
+        add("mlp.down_proj", &[hidden, intermediate]);
+    }
+    shapes.extend([("model.norm.weight".into(), vec![hidden]), ("lm_head.weight".into(), vec![vocabulary, hidden])]);
+    let declare = |(name, shape): &(String, Vec<usize>)| Declaration {
+        name: name.clone(),
+        dtype: Dtype::F32,
+        shape: shape.clone(),
+    };
+    let declared: Vec<Declaration> = shapes.iter().map(declare).collect();
+    let file = AtomicFile::create(&directory.join("model.safetensors")).unwrap();
+    let mut writer = TensorFileWriter::new(file, &declared, &Default::default()).unwrap();
+    let mut random = efface::random::Random::new(seed, "weights");
+    for (name, shape) in &shapes {
+        let count: usize = shape.iter().product();
+        let mut draw = || if shape.len() == 1 { 1.0 } else { (random.below(2001) as f32 - 1000.0) * 5e-5 };
+        writer.append_f32(name, &(0..count).map(|_| draw()).collect::<Vec<_>>()).unwrap();
+    }
+    writer.commit().unwrap();
 }

@@ -8,6 +8,35 @@ use kernels_tests::{Random, assert_close, devices};
 
 use crate::{Batch, accumulated, dense, numbers};
 
+/// Down to a single column, judged together: alone, a sum that cancels has next to no size to compare its error with.
+#[test]
+fn narrow_tables_match_float64() {
+    let mut random = Random::new("embedding/importance narrow");
+    let (mut want, mut got) = (Vec::new(), vec![Vec::new(); devices().len()]);
+    for _ in 0..30 {
+        let batch = Batch::new(&mut random);
+        let (first, rows) = batch.slice(&mut random);
+        let columns = random.size(1, 8);
+        let delta = random.values(batch.ids.len() * columns);
+        let terms = dense(&delta, columns, 0, columns);
+        for row in first..first + rows {
+            let gradients: Vec<Vec<f64>> =
+                batch.units().map(|unit| batch.embedding_gradient(unit, row as u32, &terms)).collect();
+            want.extend((0..columns).map(|c| gradients.iter().map(|g| g[c] * g[c]).sum::<f64>()));
+        }
+        for (got, device) in got.iter_mut().zip(devices()) {
+            let bd = device.upload_new(&delta).unwrap();
+            let bf = device.allocate((rows * columns * 4) as u64).unwrap();
+            let index = RowIndex::new(device, &batch.offsets, &batch.ids).unwrap();
+            run(device, Accumulate::Square, &index, Window::at(&bd, columns, 0), columns, first, rows, &bf).unwrap();
+            got.extend(device.read::<f32>(&bf, rows * columns).unwrap());
+        }
+    }
+    for (got, device) in got.iter().zip(devices()) {
+        assert_close(&device.name(), got, &want, 1e-6);
+    }
+}
+
 #[test]
 fn matches_float64() {
     let mut random = Random::new("embedding/importance");

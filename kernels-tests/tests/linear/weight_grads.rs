@@ -6,6 +6,28 @@ use kernels_tests::{Random, assert_close, devices};
 
 use crate::{dense, gradient};
 
+/// Down to a single element, judged together: alone, a sum that cancels has next to no size to compare its error with.
+#[test]
+fn narrow_matrices_match_float64() {
+    let mut random = Random::new("linear/weight_grads narrow");
+    let shapes: Vec<_> = (0..80).map(|_| (random.size(1, 8), random.size(1, 8), random.size(1, 60))).collect();
+    let values: Vec<_> = shapes.iter().map(|(r, c, t)| (random.values(t * r), random.values(t * c))).collect();
+    let cases = || shapes.iter().zip(&values);
+    let want: Vec<f64> = cases()
+        .flat_map(|((r, c, t), (left, right))| gradient(0, *t, &dense(left, *r, 0, *r), &dense(right, *c, 0, *c)))
+        .collect();
+    for device in devices() {
+        let on = |((r, c, t), (left, right)): (&(usize, usize, usize), &(Vec<f32>, Vec<f32>))| {
+            let [bl, br] = [left, right].map(|values| device.upload_new(values).unwrap());
+            let bg = device.allocate((r * c * 4) as u64).unwrap();
+            run(device, 0..*t, Window::at(&bl, *r, 0), Window::at(&br, *c, 0), *r, *c, &bg).unwrap();
+            device.read::<f32>(&bg, r * c).unwrap()
+        };
+        let got: Vec<f32> = cases().flat_map(on).collect();
+        assert_close(&device.name(), &got, &want, 1e-6);
+    }
+}
+
 #[test]
 fn matches_float64() {
     let mut random = Random::new("linear/weight_grads");

@@ -109,6 +109,30 @@ fn matches_float64() {
     }
 }
 
+/// Down to a single element. Their errors are judged together: alone, a sum that happens to cancel has next to no size to
+/// compare its error with.
+#[test]
+fn narrow_matrices_match_float64() {
+    let mut random = Random::new("linear/weight_importance narrow");
+    for accumulate in Accumulate::ALL {
+        let batches: Vec<Batch> = (0..80)
+            .map(|_| {
+                let (rows, columns) = (random.size(1, 8), random.size(1, 8));
+                let tokens = random.size(1, 60);
+                let units = random.size(1, tokens.min(9));
+                let offsets = random.offsets(units, tokens);
+                Batch::new(&mut random, rows, columns, offsets)
+            })
+            .collect();
+        let want: Vec<f64> = batches.iter().flat_map(|batch| batch.formula(accumulate)).collect();
+        for device in devices() {
+            let on = |batch: &Batch| batch.on(device, accumulate, 0, batch.offsets.len() - 1, &batch.importance);
+            let got: Vec<f32> = batches.iter().flat_map(on).collect();
+            assert_close(&format!("{} {accumulate:?}", device.name()), &got, &want, 1e-6);
+        }
+    }
+}
+
 /// Units of one token, units longer than what the CPU packs at a time, and a batch that starts amid the rows.
 #[test]
 fn units_of_any_length_match_float64() {

@@ -41,6 +41,31 @@ fn formula(accumulate: Accumulate, offsets: &[u32], p: &Params, terms: &[f32], i
     importance.iter().enumerate().map(element).collect()
 }
 
+/// Down to a single element, judged together: alone, a sum that cancels has next to no size to compare its error with.
+#[test]
+fn narrow_vectors_match_float64() {
+    let mut random = Random::new("vector/importance narrow");
+    for accumulate in Accumulate::ALL {
+        let cases: Vec<_> = (0..60)
+            .map(|_| {
+                let (tokens, width) = (random.size(7, 60), random.size(1, 8));
+                let offsets = random.offsets(7, tokens);
+                let [units, rows_per_token, terms_offset] = [7, 1, 1];
+                let p =
+                    Params { units, rows_per_token, width: width as u32, terms_stride: width as u32 + 1, terms_offset };
+                (p, offsets, random.values(tokens * (width + 1)), random.values(width))
+            })
+            .collect();
+        let want: Vec<f64> =
+            cases.iter().flat_map(|(p, o, terms, start)| formula(accumulate, o, p, terms, start)).collect();
+        for device in devices() {
+            let got: Vec<f32> =
+                cases.iter().flat_map(|(p, o, terms, start)| on(device, accumulate, o, p, terms, start)).collect();
+            assert_close(&format!("{} {accumulate:?}", device.name()), &got, &want, 1e-6);
+        }
+    }
+}
+
 #[test]
 fn matches_float64_and_splits_keep_the_bits() {
     let mut random = Random::new("vector/importance");
