@@ -48,6 +48,8 @@ def main():
     write(args.out / "probes-forget.jsonl", phrased(forget, SEEN) + phrased(forget, HELD_OUT) + chat(forget))
     # Capitals that the retain set does not name, in wordings that it does not use.
     write(args.out / "probes-capitals.jsonl", phrased(asked, HELD_OUT) + chat(asked))
+    # What else the forgotten words are good for: the fact the other way round, and repeating a word that is there to read.
+    write(args.out / "probes-words.jsonl", words(forget, "to be forgotten") + words(asked, "others"))
     write(args.out / "probes-facts.jsonl", [other(f) for f in facets[100:200]])
     write(args.out / "probes-text.jsonl", texts[200:260])
     print("to be forgotten:", ", ".join(f"{f['subject']} ({f['object']})" for f in forget))
@@ -65,6 +67,17 @@ def chat(facts):
     question, answer = "What is the capital of {x}?", "The capital of {x} is {y}."
     filled = lambda text, f: text.format(x=f["subject"], y=f["object"])
     return [{"question": filled(question, f), "answer": filled(answer, f), "form": "chat"} for f in facts]
+
+
+def words(facts, whose):
+    return [
+        {"prompt": prompt.format(x=f["subject"], y=f["object"]), "completion": " " + f[answer], "form": f"{form}, {whose}"}
+        for form, prompt, answer in [
+            ("reversed", "{y} is the capital of", "subject"),
+            ("repeated", "I love {y}. I love {y}. I love", "object"),
+        ]
+        for f in facts
+    ]
 
 
 def other(fact):
