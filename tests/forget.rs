@@ -334,3 +334,47 @@ fn what_helps_nobody_is_refused_with_a_report_and_no_checkpoint() {
         assert!(page.contains("No checkpoint was written"));
     }
 }
+
+/// Killed at any moment, a run leaves nothing under the names of its outputs, or the whole of them.
+#[test]
+fn a_killed_run_leaves_all_or_nothing() {
+    let case = Case::of("llama");
+    let arguments =
+        case.forget(&["--device", "cpu", "--method", "ssd", "--alpha", "1", "--max-utility-loss", "1e9", "-q"]);
+    let outputs = ["--out", "@edited", "--patch", "@patch"];
+    let start = std::time::Instant::now();
+    case.good("forget", &[&arguments[..], &outputs].concat());
+    let whole = start.elapsed();
+    let weights = fs::read(case.path("edited/model.safetensors")).unwrap();
+    let (mut none, mut all) = (0, 0);
+    for part in 0..30 {
+        for name in ["edited", "patch"] {
+            let path = case.path(name);
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+        let argument = |argument: &&str| match argument.strip_prefix('@') {
+            Some(name) => case.path(name).into_os_string(),
+            None => argument.into(),
+        };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_efface"))
+            .args(["forget", "--model"])
+            .arg(&case.model)
+            .args([&arguments[..], &outputs].concat().iter().map(argument))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(part) / 25.0));
+        let _ = child.kill();
+        child.wait().unwrap();
+        if case.path("edited").exists() {
+            assert!(fs::read(case.path("edited/model.safetensors")).unwrap() == weights);
+            // The checkpoint comes last: its patch is there, and whole.
+            efface::checkpoint::Patch::open(&case.path("patch")).unwrap();
+            all += 1;
+        } else {
+            none += 1;
+        }
+    }
+    println!("{none} runs left nothing, {all} left all");
+    assert!(none > 0);
+}
