@@ -304,12 +304,15 @@ fn bad_input_is_one_line_and_leaves_nothing_behind() {
 #[test]
 fn a_model_that_computes_nothing_is_status_1_and_leaves_nothing_behind() {
     let copy = Copy::of("llama");
-    let mut bytes = copy.read(WEIGHTS);
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for value in bytes[header..].chunks_mut(4) {
-        value.copy_from_slice(&1e38f32.to_le_bytes());
-    }
-    copy.write(WEIGHTS, bytes);
+    // Logits that overflow. (Where only a norm's input does, all of it becomes zero, in PyTorch as well.)
+    let base = Checkpoint::open(&copy.path("checkpoint")).unwrap();
+    let mut huge = |tensor: &efface::checkpoint::TensorInfo, old: &[u8]| {
+        let values = 3e38f32.to_le_bytes().repeat(old.len() / 4);
+        Ok((tensor.name == "lm_head.weight").then_some(values))
+    };
+    write_edited(&base, &copy.path("huge"), &mut huge).unwrap();
+    copy.write(WEIGHTS, copy.read("huge/model.safetensors"));
+    fs::remove_dir_all(copy.path("huge")).unwrap();
     let before = copy.listing();
     let line = refused(&borrowed(&copy.fisher("F.safetensors", &[])), 1);
     assert!(line.contains("loss"), "{line}");

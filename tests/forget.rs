@@ -235,6 +235,23 @@ fn on_a_gpu_the_smallest_budget_gives_the_same_bytes() {
     assert!(!case.path("none").exists());
 }
 
+/// Losses and answers have plans of their own; the budget that is named does for both.
+#[test]
+fn eval_names_a_budget_that_works() {
+    for (name, device) in [("llama", "gpu"), ("gpt2", "gpu"), ("qwen3", "cpu")] {
+        let case = Case::of(name);
+        let eval =
+            |memory: &str| case.run("eval", &["--device", device, "--probes", "@retain.jsonl", "--memory", memory]);
+        let refused = eval("1KiB");
+        let line = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{line}");
+        let smallest: u64 = line.split(BUDGET).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(eval(&(smallest - 1).to_string()).status.code(), Some(2));
+        let output = eval(&smallest.to_string());
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn filters_and_granularity_decide_what_changes() {
     for (more, allowed) in [

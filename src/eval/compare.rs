@@ -45,8 +45,15 @@ pub fn compare(before: &FormResult, after: &FormResult, role: Role, held_out: bo
 }
 
 /// At most `count` questions of a form with the answers before and after, spread evenly over those that the old model
-/// knew, or over all where it knew none. Probes without texts give none. `probes` are all that were evaluated.
-pub fn examples(probes: &[Probe], before: &FormResult, after: &FormResult, role: Role, count: usize) -> Vec<Example> {
+/// knew, or over all where it knew none, from the one with the number `first` on. Probes without texts give none. `probes` are
+/// all that were evaluated.
+pub fn examples(
+    probes: &[Probe],
+    before: &FormResult,
+    after: &FormResult,
+    role: Role,
+    (first, count): (usize, usize),
+) -> Vec<Example> {
     if before.kind == ProbeKind::Text {
         return Vec::new();
     }
@@ -60,7 +67,7 @@ pub fn examples(probes: &[Probe], before: &FormResult, after: &FormResult, role:
         shown.retain(|(known, ..)| *known);
     }
     let count = count.min(shown.len());
-    let spread = (0..count).map(|i| shown[i * shown.len() / count].clone());
+    let spread = (0..count).map(|i| shown[(first + i * shown.len() / count) % shown.len()].clone());
     let form = &before.form;
     spread
         .map(|(_, question, gold, before, after)| Example { form: form.clone(), role, question, gold, before, after })

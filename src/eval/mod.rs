@@ -22,7 +22,7 @@ use crate::Result;
 use crate::data::{Encoder, Probe, ProbeKind};
 use crate::model::batch::Tokens;
 use crate::report::eval::EvalResult;
-use crate::stream::{Extent, Pass, Progress};
+use crate::stream::{Budgets, DecodePlan, Extent, Pass, Progress, Unit, Weighted};
 use metrics::Gold;
 
 /// An answer has room for as many tokens as the gold answer has, and so many more.
@@ -174,6 +174,7 @@ pub fn evaluate(
         move |done: u64, total: u64| progress(number * STEPS + done * STEPS / total.max(1), halves * STEPS)
     };
     let samples: Vec<Arc<Tokens>> = (0..).zip(probes).map(|(number, probe)| tokens(probe, number)).collect();
+    check_budgets(pass, probes, &samples, options)?;
     let losses = pass.losses(&samples, &half(0))?;
     let mut answers = vec![None; probes.len()];
     if options.generate {
@@ -189,6 +190,20 @@ pub fn evaluate(
         result_of(&mut results, probe).outcomes.push(outcome);
     }
     Ok(results)
+}
+
+/// Plans both halves before the first begins.
+fn check_budgets(pass: &Pass, probes: &[Probe], samples: &[Arc<Tokens>], options: &EvalOptions) -> Result<()> {
+    let mut budgets = Budgets::default();
+    let units: Vec<Unit> =
+        samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect();
+    budgets.note(pass.plan(&pass.demand(&units, None)))?;
+    let asked = probes.iter().filter(|probe| options.generate && probe.kind == ProbeKind::Answer);
+    let extents: Vec<Extent> = asked.map(|probe| extent(probe, options, pass.model.config.context)).collect();
+    if !extents.is_empty() {
+        budgets.note(DecodePlan::new(&pass.model, pass.elements(), &extents, &pass.limits()))?;
+    }
+    budgets.verdict()
 }
 
 fn tokens(probe: &Probe, number: u32) -> Arc<Tokens> {

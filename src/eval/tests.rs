@@ -197,10 +197,10 @@ fn a_comparison_counts_what_was_known() {
     let row = compare(&before, &after, Role::Forget, true);
     let exact = row.exact_match.unwrap();
     assert!((exact.before - 2.0 / 3.0).abs() < 1e-12 && (exact.after - 2.0 / 3.0).abs() < 1e-12);
-    let shown = examples(&probes, &before, &after, Role::Forget, 5);
+    let shown = examples(&probes, &before, &after, Role::Forget, (0, 5));
     let answers: Vec<_> = shown.iter().map(|e| (e.before.as_str(), e.after.as_str())).collect();
     assert_eq!(answers, [("Paris", "Paris"), ("Paris", "Rome")]);
-    assert_eq!(examples(&probes, &before, &after, Role::Forget, 1).len(), 1);
+    assert_eq!(examples(&probes, &before, &after, Role::Forget, (3, 1)).len(), 1);
 }
 
 #[test]

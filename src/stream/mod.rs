@@ -2,6 +2,7 @@
 //! that brings a stage in, runs a group's samples through it and lets it go.
 
 mod activations;
+mod budgets;
 mod decode_plan;
 mod decoder;
 mod group;
@@ -10,6 +11,7 @@ mod loader;
 mod pass;
 pub mod plan;
 
+pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};

@@ -17,8 +17,10 @@ use super::super::eval::end_tokens;
 use super::super::input::Input;
 use super::{Args, Data};
 
-/// Questions that the report quotes, for each form.
-const EXAMPLES: usize = 2;
+/// Questions that the report quotes, of each role: one of each form, two where there are few forms.
+const EXAMPLES: usize = 12;
+/// How far apart in their forms the questions of successive forms are: not all about the same.
+const STRIDE: usize = 7;
 
 /// What the model is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -182,9 +184,14 @@ impl Probing {
     pub fn results(&self) -> (Vec<ProbeResult>, Vec<Example>) {
         let (mut results, mut shown) = (Vec::new(), Vec::new());
         for part in &self.parts {
-            for (before, after) in part.before.iter().zip(&part.after) {
+            let forms = part.before.len();
+            let each = if 2 * forms <= EXAMPLES { 2 } else { 1 };
+            for (number, (before, after)) in part.before.iter().zip(&part.after).enumerate() {
                 results.push(compare(before, after, part.role, self.is_held_out(part, before)));
-                shown.extend(examples(&part.probes, before, after, part.role, EXAMPLES));
+                // Spread over the forms where there are more of them than examples.
+                if number * EXAMPLES / forms != (number + 1) * EXAMPLES / forms || forms <= EXAMPLES {
+                    shown.extend(examples(&part.probes, before, after, part.role, (number * STRIDE, each)));
+                }
             }
         }
         (results, shown)
