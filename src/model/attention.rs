@@ -21,6 +21,42 @@ pub struct Inner {
     log_sums: Lease,
 }
 
+/// The part of [`Inner`] that is worth keeping for backward: all but the norm's output, which is made again in a moment.
+#[derive(Debug)]
+pub struct Kept {
+    raw: Option<Lease>,
+    qkv: Lease,
+    mixed: Lease,
+    log_sums: Lease,
+}
+
+impl Inner {
+    /// Lets go what [`restore`] makes again.
+    pub fn kept(self) -> Kept {
+        let Inner { raw, qkv, mixed, log_sums, .. } = self;
+        Kept { raw, qkv, mixed, log_sums }
+    }
+}
+
+/// All of [`Inner`] from what was kept of it.
+///
+/// # Errors
+/// When the device failed.
+pub fn restore(
+    ctx: &Context<'_>,
+    stage: &AttentionStage,
+    weights: &StageWeights,
+    x: &Buffer,
+    Kept { raw, qkv, mixed, log_sums }: Kept,
+) -> Result<Inner> {
+    Ok(Inner { normed: norm::normed(ctx, &stage.norm, weights, x)?, raw, qkv, mixed, log_sums })
+}
+
+/// Floats per token that [`Kept`] holds.
+pub fn kept_width(stage: &AttentionStage) -> usize {
+    inner_width(stage) - stage.norm.width
+}
+
 /// Floats per token that [`Inner`] holds.
 pub fn inner_width(stage: &AttentionStage) -> usize {
     let joint = stage.heads.qkv_width();
@@ -60,8 +96,7 @@ fn project(
     x: &Buffer,
 ) -> Result<(Lease, Option<Lease>, Lease)> {
     let (heads, width, stride) = (stage.heads, stage.norm.width, stage.heads.qkv_width());
-    let normed = ctx.rows(width)?;
-    norm::forward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&normed, width))?;
+    let normed = norm::normed(ctx, &stage.norm, weights, x)?;
     let qkv = ctx.rows(stride)?;
     let raw = if stage.head_norms.is_some() { Some(ctx.rows(stride)?) } else { None };
     for (input, offset) in &stage.inputs {

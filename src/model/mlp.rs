@@ -19,6 +19,19 @@ pub struct Inner {
     active: Lease,
 }
 
+/// The part of [`Inner`] that is worth keeping for backward: the products. Norm and activation are made again in a moment.
+#[derive(Debug)]
+pub struct Kept {
+    before: Lease,
+}
+
+impl Inner {
+    /// Lets go what [`restore`] makes again.
+    pub fn kept(self) -> Kept {
+        Kept { before: self.before }
+    }
+}
+
 fn before_width(stage: &MlpStage) -> usize {
     stage.up.outputs * if stage.gate.is_some() { 2 } else { 1 }
 }
@@ -26,6 +39,11 @@ fn before_width(stage: &MlpStage) -> usize {
 /// Floats per token that [`Inner`] holds.
 pub fn inner_width(stage: &MlpStage) -> usize {
     stage.norm.width + before_width(stage) + stage.up.outputs
+}
+
+/// Floats per token that [`Kept`] holds.
+pub fn kept_width(stage: &MlpStage) -> usize {
+    before_width(stage)
 }
 
 /// Floats per token that backward needs beside [`Inner`], the stage's input and its delta.
@@ -50,18 +68,41 @@ pub fn inner(
     weights: &StageWeights,
     x: &Buffer,
 ) -> Result<Inner> {
-    let (width, wide, stride) = (stage.norm.width, stage.up.outputs, before_width(stage));
-    let (normed, before, active) = (ctx.rows(width)?, ctx.rows(stride)?, ctx.rows(wide)?);
-    norm::forward(ctx, &stage.norm, 1, weights, Window::all(x, width), Window::all(&normed, width))?;
+    let (width, stride) = (stage.norm.width, before_width(stage));
+    let (normed, before) = (norm::normed(ctx, &stage.norm, weights, x)?, ctx.rows(stride)?);
     for (input, offset) in inputs(stage) {
         linear::forward(ctx, input, weights, Window::all(&normed, width), Window::at(&before, stride, offset))?;
     }
-    if stage.gate.is_some() {
-        activation::gated_forward::run(ctx.device, activation, ctx.tokens(), wide, &before, &active)?;
-    } else {
-        activation::forward::run(ctx.device, activation, ctx.tokens() * wide, &before, &active)?;
-    }
+    let active = activate(ctx, stage, activation, &before)?;
     Ok(Inner { normed, before, active })
+}
+
+/// All of [`Inner`] from what was kept of it.
+///
+/// # Errors
+/// When the device failed.
+pub fn restore(
+    ctx: &Context<'_>,
+    stage: &MlpStage,
+    activation: Activation,
+    weights: &StageWeights,
+    x: &Buffer,
+    Kept { before }: Kept,
+) -> Result<Inner> {
+    let normed = norm::normed(ctx, &stage.norm, weights, x)?;
+    let active = activate(ctx, stage, activation, &before)?;
+    Ok(Inner { normed, before, active })
+}
+
+fn activate(ctx: &Context<'_>, stage: &MlpStage, activation: Activation, before: &Buffer) -> Result<Lease> {
+    let wide = stage.up.outputs;
+    let active = ctx.rows(wide)?;
+    if stage.gate.is_some() {
+        activation::gated_forward::run(ctx.device, activation, ctx.tokens(), wide, before, &active)?;
+    } else {
+        activation::forward::run(ctx.device, activation, ctx.tokens() * wide, before, &active)?;
+    }
+    Ok(active)
 }
 
 /// `y = x + down(active)`.

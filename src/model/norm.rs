@@ -4,6 +4,7 @@ use super::parameters::Norm;
 use super::sink::{Context, Sink, VectorSite};
 use super::weights::StageWeights;
 use crate::Result;
+use crate::device::{Buffer, Lease};
 use crate::kernels::Window;
 use crate::kernels::norm::{layer_backward, layer_forward, rms_backward, rms_forward};
 
@@ -27,6 +28,16 @@ pub fn forward(
         }
         None => rms_forward::run(ctx.device, ctx.tokens(), heads, norm.width, norm.epsilon, x, gain, y),
     }
+}
+
+/// `norm(x)` of whole rows, as a scratch buffer of its own.
+///
+/// # Errors
+/// When the device failed.
+pub fn normed(ctx: &Context<'_>, norm: &Norm, weights: &StageWeights, x: &Buffer) -> Result<Lease> {
+    let normed = ctx.rows(norm.width)?;
+    forward(ctx, norm, 1, weights, Window::all(x, norm.width), Window::all(&normed, norm.width))?;
+    Ok(normed)
 }
 
 /// `dx = dnorm(x)ᵀ dy` (or `dx += ...`), and the norm's sites.

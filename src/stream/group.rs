@@ -31,13 +31,28 @@ pub(super) struct Trace {
     /// For each stage but the first its input.
     pub(super) inputs: Vec<Shelf>,
     /// For each stage, for each chunk, what was kept of its inside.
-    inner: Vec<Vec<Option<Inner>>>,
+    kept: Vec<Vec<Option<Kept>>>,
 }
 
 /// What a block's forward computes on the way.
 enum Inner {
     Attention(attention::Inner),
     Mlp(mlp::Inner),
+}
+
+/// What is kept of it for backward.
+enum Kept {
+    Attention(attention::Kept),
+    Mlp(mlp::Kept),
+}
+
+impl Inner {
+    fn kept(self) -> Kept {
+        match self {
+            Inner::Attention(inner) => Kept::Attention(inner.kept()),
+            Inner::Mlp(inner) => Kept::Mlp(inner.kept()),
+        }
+    }
 }
 
 impl Group<'_> {
@@ -167,9 +182,9 @@ impl Group<'_> {
     /// Runs the stages below `top` and keeps every stage's input, or only the last one's.
     fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool) -> Result<Trace> {
         let width = self.model.config.hidden;
-        let mut trace = Trace { inputs: Vec::new(), inner: Vec::new() };
+        let mut trace = Trace { inputs: Vec::new(), kept: Vec::new() };
         trace.inputs.push(self.embed(queue)?);
-        trace.inner.push(Vec::new());
+        trace.kept.push(Vec::new());
         for stage in 1..top {
             let weights = queue.next()?;
             let mut outputs = self.shelf();
@@ -187,14 +202,14 @@ impl Group<'_> {
                     (Stage::Mlp(block), Inner::Mlp(inner)) => mlp::output(&ctx, block, &weights, &x, inner, &y)?,
                     _ => return Err(misplaced(stage)),
                 }
-                kept.push((keep && self.plan.keep_inner).then_some(inner));
+                kept.push((keep && self.plan.keep_inner).then(|| inner.kept()));
                 outputs.put(self.device, chunk, y, ctx.tokens() * width)?;
             }
             if !keep {
                 trace.inputs[stage - 1].clear();
             }
             trace.inputs.push(outputs);
-            trace.inner.push(kept);
+            trace.kept.push(kept);
             // What this stage still computes must be done before its weights make room for the next one's.
             self.device.synchronize()?;
             self.tick(stage);
@@ -233,6 +248,25 @@ impl Group<'_> {
         }
     }
 
+    fn block_restored(
+        &self,
+        ctx: &Context<'_>,
+        stage: usize,
+        weights: &StageWeights,
+        x: &Buffer,
+        kept: Kept,
+    ) -> Result<Inner> {
+        match (&self.model.stages[stage], kept) {
+            (Stage::Attention(block), Kept::Attention(kept)) => {
+                Ok(Inner::Attention(attention::restore(ctx, block, weights, x, kept)?))
+            }
+            (Stage::Mlp(block), Kept::Mlp(kept)) => {
+                Ok(Inner::Mlp(mlp::restore(ctx, block, self.model.config.activation, weights, x, kept)?))
+            }
+            _ => Err(misplaced(stage)),
+        }
+    }
+
     fn block_backward(
         &self,
         stage: usize,
@@ -248,9 +282,9 @@ impl Group<'_> {
             let ctx = self.context(&batch);
             let x = stored(&trace.inputs[stage - 1], self.device, chunk)?;
             let delta = stored(deltas, self.device, chunk)?;
-            let kept = trace.inner[stage].get_mut(chunk).and_then(Option::take);
+            let kept = trace.kept[stage].get_mut(chunk).and_then(Option::take);
             let inner = match kept {
-                Some(inner) => inner,
+                Some(kept) => self.block_restored(&ctx, stage, weights, &x, kept)?,
                 None => self.block_inner(&ctx, stage, weights, &x)?,
             };
             match (&self.model.stages[stage], &inner) {

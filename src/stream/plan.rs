@@ -268,10 +268,10 @@ impl Sizes<'_> {
     }
 
     /// Floats per token kept for backward, all stages together.
-    fn inner_floats(&self) -> u64 {
+    fn kept_floats(&self) -> u64 {
         let of = |stage: &Stage| match stage {
-            Stage::Attention(stage) => attention::inner_width(stage),
-            Stage::Mlp(stage) => mlp::inner_width(stage),
+            Stage::Attention(stage) => attention::kept_width(stage),
+            Stage::Mlp(stage) => mlp::kept_width(stage),
             _ => 0,
         };
         self.model.stages.iter().map(|stage| of(stage) as u64).sum()
@@ -339,7 +339,7 @@ impl Sizes<'_> {
             Place::Device => group * self.waiting_bytes() + Chunk::device_bytes(choice.group_tokens),
         };
         // Kept buffers are sized for a full chunk each; chunks are at least half full, or hold one unit.
-        let kept = if choice.keep { 2 * (group + choice.capacity as u64) * self.inner_floats() * 4 } else { 0 };
+        let kept = if choice.keep { 2 * (group + choice.capacity as u64) * self.kept_floats() * 4 } else { 0 };
         self.limits.reserved + rotary + visits + weights + waiting + kept
     }
 
