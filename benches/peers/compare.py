@@ -175,7 +175,8 @@ def opacus(torch, model):
     from opacus import GradSampleModule
 
     fisher = zeros(torch, model)
-    wrapped = GradSampleModule(model, strict=False)
+    # Its hooks look only at a model in training; the models compared have no dropout.
+    wrapped = GradSampleModule(model.train(), strict=False)
 
     def step(batch):
         wrapped.zero_grad(set_to_none=True)
