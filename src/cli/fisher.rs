@@ -118,6 +118,8 @@ fn measure(
         )),
         Start::Over { reason } => common.note(&format!("starting over, the interrupted run is of no use: {reason}")),
     };
+    // Outputs that exist are this run's own then, also where it was killed while it tidied up and measures again.
+    let written = run.was_complete();
     let (store, report): (DirectoryStore, PassReport) =
         run.accumulate(&pass, units, &sums, &mut say, &|done, total| progress.tick(done, total))?;
     let seconds = progress.seconds();
@@ -126,7 +128,6 @@ fn measure(
         let loss = report.losses[number].mean();
         return Err(Error::Failed(format!("the loss of sample {number} is {loss}: no importance can be made of it")));
     }
-    let written = run.was_complete();
     run.mark_complete()?;
     for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
         write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;

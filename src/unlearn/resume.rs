@@ -182,9 +182,10 @@ impl<'a> ResumableRun<'a> {
     /// # Errors
     /// When it cannot be removed.
     pub fn discard(self) -> Result<()> {
-        self.clear()?;
         let failed = |e| Error::writing(&self.directory, e);
-        fs::remove_file(self.directory.join(LOCK)).map_err(failed)?;
+        // The mark goes last: a process killed before that is known to have written its output.
+        self.remove(&[STATE], &[LOCK, COMPLETE])?;
+        self.remove(&[LOCK, COMPLETE], &[])?;
         fs::remove_dir(&self.directory).map_err(failed)
     }
 
@@ -218,8 +219,13 @@ impl<'a> ResumableRun<'a> {
 
     /// Removes every file of a run but the lock; the state first, without which the others mean nothing.
     fn clear(&self) -> Result<()> {
+        self.remove(&[STATE, COMPLETE], &[LOCK])
+    }
+
+    /// Removes the files `first`, which need not be there, and then all others but those to `keep`.
+    fn remove(&self, first: &[&str], keep: &[&str]) -> Result<()> {
         let failed = |e| Error::writing(&self.directory, e);
-        for first in [STATE, COMPLETE] {
+        for first in first {
             match fs::remove_file(self.directory.join(first)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
                 _ => {}
@@ -227,7 +233,8 @@ impl<'a> ResumableRun<'a> {
         }
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            if is_ours(&name.to_string_lossy()) && name != LOCK {
+            let text = name.to_string_lossy();
+            if is_ours(&text) && !keep.contains(&&*text) {
                 fs::remove_file(self.directory.join(&name)).map_err(failed)?;
             }
         }
