@@ -315,6 +315,8 @@ fn wrong_calls_are_one_line_and_leave_nothing_behind() {
         (with(&["--retain-fisher", "@forget.jsonl"]), "forget.jsonl"),
         (with(&["--probes-forget", "@none.jsonl"]), "none.jsonl"),
         (with(&["--patch", "@one.jsonl"]), "exists already"),
+        (with(&["--patch", "@twice", "--patch-forward", "@twice"]), "two outputs"),
+        (with(&["--report", "@edited"]), "two outputs"),
         (with(&["--memory", "1KiB"]), "device memory budget"),
     ] {
         let output = case.run("forget", &[&["--device", "cpu"], &arguments[..]].concat());

@@ -194,11 +194,19 @@ pub fn choose(
         forget: None,
         refused: None,
     };
+    // The held-out loss of every threshold that was tried: few weights may have few ratios, so that shares that differ select
+    // the same, and the threshold that is chosen is one of them.
+    let mut tried: Vec<(f32, f64)> = Vec::new();
     let (rule, after) = match method {
         Method::Fixed(rule) => (rule, 3),
         Method::Dampen { lambda } => {
-            let found = search(&mut outcome, lambda, limit, |dampening, step| {
-                let after = trial.loss(dampening, &judges.held_out, &at(3 + step))?;
+            let found = search(&mut outcome, limit, |threshold, step| {
+                let known = tried.iter().find(|(of, _)| *of == threshold).map(|(_, loss)| *loss);
+                let after = match known {
+                    Some(loss) => loss,
+                    None => trial.loss(Dampening { threshold, lambda }, &judges.held_out, &at(3 + step))?,
+                };
+                tried.push((threshold, after));
                 Ok(LossChange { before: held_out_before, after }.rise())
             })?;
             let Some(share) = found else { return Ok(outcome) };
@@ -215,38 +223,27 @@ pub fn choose(
     outcome.choice = Some(choice);
     let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
     let forget = LossChange { before: forget_before, after: trial.loss(dampening, &judges.forget, &at(after))? };
-    let held_out =
-        LossChange { before: held_out_before, after: trial.loss(dampening, &judges.held_out, &at(after + 1))? };
+    let held_out_after = match tried.iter().find(|(of, _)| *of == choice.threshold) {
+        Some((_, loss)) => *loss,
+        None => trial.loss(dampening, &judges.held_out, &at(after + 1))?,
+    };
+    let held_out = LossChange { before: held_out_before, after: held_out_after };
     (outcome.forget, outcome.held_out) = (Some(forget), Some(held_out));
     outcome.refused = too_much(held_out, limit).or_else(|| nothing(forget, held_out).filter(|_| searches));
     Ok(outcome)
 }
 
 /// The largest share within the limit; none where there is no such, which `outcome` then says.
-fn search(
-    outcome: &mut Outcome,
-    lambda: f32,
-    limit: f64,
-    mut rise: impl FnMut(Dampening, u64) -> Result<f64>,
-) -> Result<Option<f64>> {
+fn search(outcome: &mut Outcome, limit: f64, mut rise: impl FnMut(f32, u64) -> Result<f64>) -> Result<Option<f64>> {
     let weights = outcome.histogram.total() as f64;
     let smallest = SMALLEST_SHARE.max(1.0 / weights.max(1.0)).min(LARGEST_SHARE);
-    // Few weights may have few ratios, so that shares that differ select the same: measured once.
-    let mut measured: Vec<(f32, f64)> = Vec::new();
     let histogram = &outcome.histogram;
     let mut step = 0;
     let mut evaluate = |share: f64| {
         let threshold = histogram.threshold_for_share(share);
         step += 1;
-        if threshold == f32::INFINITY {
-            return Ok(0.0);
-        }
-        if let Some((_, rise)) = measured.iter().find(|(of, _)| *of == threshold) {
-            return Ok(*rise);
-        }
-        let rise = rise(Dampening { threshold, lambda }, step - 1)?;
-        measured.push((threshold, rise));
-        Ok(rise)
+        // Nothing is selected, and nothing changes.
+        if threshold == f32::INFINITY { Ok(0.0) } else { rise(threshold, step - 1) }
     };
     match largest_share(limit, &mut evaluate, (smallest, LARGEST_SHARE), HALVINGS) {
         Ok(found) => {

@@ -156,9 +156,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let mut phases = Phases::default();
     let device = common.open_device()?;
     let input = Input::open(&args.model)?;
-    check_output(&input.checkpoint, &args.out)?;
-    let patches = [&args.outputs.patch, &args.outputs.patch_forward];
-    patches.into_iter().flatten().try_for_each(|path| AtomicFile::check(path))?;
+    check_outputs(args, &input)?;
     let mut warnings = Vec::new();
     let data = phases.run(common, "reading", |_| read(args, &input))?;
     let allowed = args.choosing.allowed(&input.model)?;
@@ -169,21 +167,33 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     budget::check(args, &input, &device, &data, &probing, &allowed)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
-    let measured = match cached {
-        Some(retain) => (measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?, retain),
-        None => (
-            measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?,
-            measured(args, &input, &device, &allowed, &mut phases, Set::Retain, &data)?,
-        ),
+    let forget = measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?;
+    let retain = match cached {
+        Some(retain) => retain,
+        None => measured(args, &input, &device, &allowed, &mut phases, Set::Retain, &data)?,
     };
-    let against = args.choosing.against(measured.0.samples(), measured.1.samples());
-    let comparison = Comparison::new(input.model.clone(), measured, against, &allowed, args.choosing.granularity())?;
+    let against = args.choosing.against(forget.samples(), retain.samples());
+    let granularity = args.choosing.granularity();
+    let comparison = Comparison::new(input.model.clone(), (forget, retain), against, &allowed, granularity)?;
     let comparison = Arc::new(comparison);
     let outcome = phases.run(common, "choosing", |tick| decide(args, &input, &device, &comparison, &data, tick))?;
     warnings.extend(report::remarks(&outcome, args.choosing.limit()));
 
-    let (choice, refused) = (outcome.choice, outcome.refused.clone());
-    let mut story = Story {
+    let written = match (outcome.choice, &outcome.refused) {
+        (Some(choice), None) => {
+            let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
+            let staged =
+                phases.run(common, "writing", |tick| stage(args, &input, &device, (&comparison, dampening), tick))?;
+            phases.run(common, "asking after", |tick| probing.after(args, &input, &staged.0, &device, tick))?;
+            Some(staged)
+        }
+        _ => None,
+    };
+    let refused = outcome.refused.as_deref().unwrap_or("no weight was chosen");
+    if written.is_none() {
+        warnings.insert(0, format!("No checkpoint was written: {refused}."));
+    }
+    let report = report::report(&Story {
         args,
         command_line: &command_line,
         input: &input,
@@ -191,43 +201,37 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         data: &data,
         probing: &probing,
         outcome: &outcome,
-        changes: &[],
-        sha256_after: None,
+        changes: written.as_ref().map_or(&[], |(_, changes, _)| changes),
+        sha256_after: written.as_ref().map(|(staged, ..)| staged.sha256().to_string()),
         phases: &phases,
         warnings,
-    };
-    let Some(choice) = choice.filter(|_| refused.is_none()) else {
-        let reason = refused.unwrap_or_else(|| "no weight was chosen".into());
-        story.warnings.insert(0, format!("No checkpoint was written: {reason}."));
-        report::write(&story)?;
-        return Err(Error::Failed(reason));
-    };
-    let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
-    let warnings = story.warnings;
-    let (staged, changes, patches) =
-        phases.run(common, "writing", |tick| stage(args, &input, &device, (&comparison, dampening), tick))?;
-    phases.run(common, "asking after", |tick| probing.after(args, &input, &staged, &device, tick))?;
-    let story = Story {
-        args,
-        command_line: &command_line,
-        input: &input,
-        device: &device,
-        data: &data,
-        probing: &probing,
-        outcome: &outcome,
-        changes: &changes,
-        sha256_after: Some(staged.sha256().to_string()),
-        phases: &phases,
-        warnings,
+    });
+    let Some((staged, _, patches)) = written else {
+        report::write(args, &report)?;
+        return Err(Error::Failed(refused.into()));
     };
     // The checkpoint last: when it is there, so is all that belongs to it.
     patches.into_iter().try_for_each(AtomicFile::commit)?;
-    report::write(&story)?;
+    report::write(args, &report)?;
     staged.commit()?;
     if let Some(path) = &args.outputs.patch {
         common.note(&format!("{} holds what was removed: keep it secret, or delete it", path.display()));
     }
-    report::tell(&story)
+    report::tell(args, &report)
+}
+
+/// Finds out before the work whether the outputs can be written.
+fn check_outputs(args: &Args, input: &Input) -> Result<()> {
+    check_output(&input.checkpoint, &args.out)?;
+    let outputs = &args.outputs;
+    let patches = [&outputs.patch, &outputs.patch_forward];
+    patches.into_iter().flatten().try_for_each(|path| AtomicFile::check(path))?;
+    let others = [Some(&args.out), outputs.report.as_ref(), outputs.patch.as_ref(), outputs.patch_forward.as_ref()];
+    let paths: Vec<_> = others.into_iter().flatten().collect();
+    let twice = (1..paths.len()).find(|i| paths[..*i].contains(&paths[*i]));
+    twice.map_or(Ok(()), |i| {
+        Err(Error::argument(format!("{} is named for two outputs; each needs a place of its own", paths[i].display())))
+    })
 }
 
 fn read(args: &Args, input: &Input) -> Result<Data> {

@@ -15,7 +15,7 @@ use efface::unlearn::forget::{Outcome, nothing};
 use serde_json::{Map, Value, json};
 
 use super::super::output;
-use super::Story;
+use super::{Args, Story};
 
 /// Bins of the report's histogram for each factor of ten.
 const BINS_PER_DECADE: f64 = 8.0;
@@ -61,26 +61,23 @@ pub fn remarks(outcome: &Outcome, limit: f64) -> Vec<String> {
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn write(story: &Story<'_>) -> Result<()> {
-    match &story.args.outputs.report {
-        Some(directory) => write_report(directory, &report(story)),
-        None => Ok(()),
-    }
+pub fn write(args: &Args, report: &ForgetReport) -> Result<()> {
+    args.outputs.report.as_ref().map_or(Ok(()), |directory| write_report(directory, report))
 }
 
 /// Prints what came of it.
 ///
 /// # Errors
 /// When stdout cannot be written to.
-pub fn tell(story: &Story<'_>) -> Result<()> {
-    let report = report(story);
-    match story.args.common.json {
-        true => output::print(&format!("{}\n", render_json(&report))),
-        false => output::print(&render_text(&report, output::columns())),
+pub fn tell(args: &Args, report: &ForgetReport) -> Result<()> {
+    match args.common.json {
+        true => output::print(&format!("{}\n", render_json(report))),
+        false => output::print(&render_text(report, output::columns())),
     }
 }
 
-fn report(story: &Story<'_>) -> ForgetReport {
+/// What is known about a run, as the report takes it.
+pub fn report(story: &Story<'_>) -> ForgetReport {
     let Story { args, input, device, data, probing, outcome, .. } = story;
     let (probes, examples) = probing.results();
     let mut files = files(&data.forget, "forget");

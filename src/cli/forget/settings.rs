@@ -179,14 +179,9 @@ impl Choosing {
 
     /// The settings by name, for the report.
     pub fn settings(&self) -> serde_json::Map<String, serde_json::Value> {
-        let method = self.method(1).ok();
-        let lambda = match method {
-            Some(Method::Dampen { lambda } | Method::Fixed(Rule::Ssd { lambda, .. })) => lambda,
-            _ => 1.0,
-        };
         let alpha = (self.method == MethodName::Ssd).then(|| self.alpha.unwrap_or(10.0));
         let settings = serde_json::json!({
-            "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against),
+            "method": self.name(), "alpha": alpha, "lambda": self.lambda.unwrap_or(1.0), "against": name(self.against),
             "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity),
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
