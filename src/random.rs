@@ -19,6 +19,11 @@ impl Random {
         random
     }
 
+    /// The generator's own sequence from a state.
+    pub(crate) fn from_state(state: u64) -> Self {
+        Random { state }
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -35,10 +40,15 @@ impl Random {
     /// The numbers below `count` in random order.
     pub fn order(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
-        for i in (1..count).rev() {
-            order.swap(i, self.below(i + 1));
-        }
+        self.shuffle(&mut order);
         order
+    }
+
+    /// Puts `items` into random order (Fisher and Yates; Durstenfeld 1964).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
     }
 }
 
@@ -49,7 +59,7 @@ mod tests {
     /// The first draws of the published generator with the seed 1234567 (the test values of its author's C code).
     #[test]
     fn draws_are_those_of_splitmix64() {
-        let mut random = Random { state: 1_234_567 };
+        let mut random = Random::from_state(1_234_567);
         let draws: Vec<u64> = (0..3).map(|_| random.bits()).collect();
         assert_eq!(draws, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }

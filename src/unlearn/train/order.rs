@@ -1,23 +1,17 @@
 //! The order in which training draws its samples.
 
+use crate::random::Random;
+
 /// An endless sequence of the numbers below `count`: one permutation after the other.
 pub(super) struct Order {
     permutation: Vec<usize>,
     next: usize,
-    state: u64,
+    random: Random,
 }
 
 impl Order {
     pub(super) fn new(count: usize, seed: u64) -> Self {
-        Order { permutation: (0..count).collect(), next: count, state: seed }
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood 2014).
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Order { permutation: (0..count).collect(), next: count, random: Random::from_state(seed) }
     }
 }
 
@@ -27,10 +21,7 @@ impl Iterator for Order {
     fn next(&mut self) -> Option<usize> {
         if self.next == self.permutation.len() {
             self.next = 0;
-            for last in (1..self.permutation.len()).rev() {
-                let other = ((u128::from(self.random()) * (last as u128 + 1)) >> 64) as usize;
-                self.permutation.swap(last, other);
-            }
+            self.random.shuffle(&mut self.permutation);
         }
         let drawn = self.permutation.get(self.next).copied();
         self.next += 1;
