@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::Device;
+use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 
 /// The meaning of `--device`.
@@ -138,7 +139,8 @@ fn choose(choice: Choice, hardware: &[bool]) -> Result<Option<usize>> {
     }
 }
 
-/// Opens the device that `choice` takes, with `memory` bytes as its budget (none: all that the device has).
+/// Opens the device that `choice` takes, with `memory` bytes as its budget (none: all that the device has). Variants of
+/// kernels that were measured on it before are taken (see [`Tuning::cache_file`]).
 ///
 /// # Errors
 /// When there is no such adapter, or it cannot be opened.
@@ -160,7 +162,11 @@ pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
         ..Default::default()
     }))
     .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
-    Device::from_wgpu(device, queue, memory)
+    let device = Device::from_wgpu(device, queue, memory)?;
+    Ok(match Tuning::cache_file() {
+        Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), &path)),
+        None => device,
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Launch;
 use crate::kernels::Shader;
+use crate::kernels::tuning::AdapterClass;
 use crate::{Error, Result};
 
 /// Dispatches recorded before they are submitted: enough to hide a submission's cost, few enough to stay far below a
@@ -85,6 +86,11 @@ impl Gpu {
     pub(super) fn name(&self) -> String {
         let info = self.device.adapter_info();
         format!("{} ({:?}, {})", info.name, info.backend, info.driver_info)
+    }
+
+    /// What kind of adapter it is.
+    pub(super) fn class(&self) -> AdapterClass {
+        AdapterClass::of(&self.device.adapter_info())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

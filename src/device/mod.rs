@@ -20,13 +20,20 @@ pub use buffer::{Buffer, CpuBindings, Read, Write};
 pub use scratch::Lease;
 
 use crate::kernels::Shader;
+use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 use buffer::Storage;
 use gpu::Gpu;
 
-/// A device and its memory budget. Cheap to clone: clones are the same device.
+/// A device and its memory budget. Cheap to clone: clones are the same device, with the same choices of variants.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<Inner>);
+pub struct Device(Arc<Inner>, Settings);
+
+/// What a handle chooses, apart from the device that it shares with others.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    tuning: Arc<Tuning>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -59,12 +66,13 @@ impl Device {
     /// The CPU, with `memory` bytes as its budget (`u64::MAX`: no budget). Buffers are host memory.
     pub fn cpu(memory: u64) -> Self {
         // A mapped tensor is used in place, so nothing but a shader's 32-bit indices limits a CPU binding.
-        Device(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             backend: Backend::Cpu,
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit: 1 << 34,
-        }))
+        });
+        Device(inner, Settings::default())
     }
 
     /// A GPU through the embedder's own wgpu device and queue. `memory` is the budget in bytes for what efface allocates.
@@ -75,21 +83,34 @@ impl Device {
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let gpu = Gpu::new(device, queue)?;
-        Ok(Device(Arc::new(Inner {
+        let settings = Settings { tuning: Arc::new(Tuning::built_in(gpu.class())) };
+        let inner = Arc::new(Inner {
             backend: Backend::Gpu(Box::new(gpu)),
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit,
-        })))
+        });
+        Ok(Device(inner, settings))
     }
 
     /// This device with a lower limit on the size of one buffer, so that splitting can be tested on small models.
     #[must_use]
     pub fn with_binding_limit(self, bytes: u64) -> Self {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner })),
-            Err(shared) => Device(shared),
+            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner }), self.1),
+            Err(shared) => Device(shared, self.1),
         }
+    }
+
+    /// A handle of this device whose kernels' variants are chosen by `tuning`.
+    #[must_use]
+    pub fn with_tuning(&self, tuning: Tuning) -> Self {
+        Device(self.0.clone(), Settings { tuning: Arc::new(tuning), ..self.1.clone() })
+    }
+
+    /// What chooses the variants of kernels.
+    pub fn tuning(&self) -> &Tuning {
+        &self.1.tuning
     }
 
     /// The largest buffer that a kernel can be given, in bytes.

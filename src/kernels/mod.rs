@@ -18,6 +18,8 @@ mod real;
 pub mod reduce;
 pub(crate) mod shader;
 mod simd;
+pub mod tile;
+pub mod tuning;
 pub mod update;
 pub mod vector;
 

@@ -4,11 +4,12 @@
 
 use rayon::prelude::*;
 
-use super::tile;
+use super::gradient_variant;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::simd::{self, MAX_LANES, Vector};
+use crate::kernels::tuning::Problem;
 use crate::kernels::{Accumulate, Cost, Kernel, Real, Segments, Window, index, launch};
 
 /// How the registry lists it.
@@ -62,9 +63,10 @@ pub fn run(
         right_stride: index(right.stride)?,
         right_offset: index(right.offset)?,
     };
-    let side = tile(rows, columns);
-    let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
-    let variant = format!("ACCUMULATE={},TILE={side}", accumulate.name());
+    let problem = Problem { kernel: KERNEL.name, element: None, rows, columns };
+    let (variant, tile) = gradient_variant(device, &problem, &[left, right]);
+    let variant = format!("ACCUMULATE={},{variant}", accumulate.name());
+    let workgroups = tile.grid(rows, columns);
     let buffers = [segments.offsets, left.buffer, right.buffer, importance];
     launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, |buffers| {
         let (offsets, left, right) = (buffers.read(1), buffers.read(2), buffers.read(3));
