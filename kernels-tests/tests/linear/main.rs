@@ -5,7 +5,24 @@ mod weight_grads;
 mod weight_importance;
 
 use efface::Element;
-use kernels_tests::Random;
+use efface::device::Device;
+use efface::kernels::tuning::candidates;
+use kernels_tests::{Random, devices};
+
+/// A handle of every device for each tile that `kernel` can be computed in, with the tile's name; of the CPU only itself.
+fn tiled(kernel: &'static str) -> Vec<(String, Device)> {
+    let variants = |device: &Device| match device.is_cpu() {
+        true => vec![(device.name(), device.clone())],
+        false => candidates(kernel)
+            .iter()
+            .map(|tile| {
+                let tuning = device.tuning().forced(kernel, tile).unwrap();
+                (format!("{} TILE={tile}", device.name()), device.with_tuning(tuning))
+            })
+            .collect(),
+    };
+    devices().iter().flat_map(variants).collect()
+}
 
 /// A random stored matrix: its bytes, and its numbers after the rounding of storage.
 fn stored(random: &mut Random, element: Element, count: usize) -> (Vec<u8>, Vec<f32>) {
