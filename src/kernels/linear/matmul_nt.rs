@@ -60,9 +60,18 @@ pub fn run(
     let side = tile(w.rows, w.columns);
     let workgroups = [w.rows.div_ceil(side) as u32, tokens.div_ceil(side) as u32, 1];
     let variant = product_variant(w.element, w.rows, w.columns);
-    launch(device, KERNEL.name, &variant, &params, &[x.buffer, w.buffer, y.buffer], workgroups, |buffers| {
-        cpu(&params, w.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[x.buffer, w.buffer, y.buffer],
+        workgroups,
+        cost(&params, w.element),
+        |buffers| {
+            cpu(&params, w.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs.

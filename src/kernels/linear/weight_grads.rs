@@ -62,9 +62,18 @@ pub fn run(
     let side = tile(rows, columns);
     let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
     let variant = format!("TILE={side}");
-    launch(device, KERNEL.name, &variant, &params, &[left.buffer, right.buffer, grads], workgroups, |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[left.buffer, right.buffer, grads],
+        workgroups,
+        cost(&params),
+        |buffers| {
+            cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs.

@@ -66,7 +66,7 @@ pub fn run(
     let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
     let variant = format!("ACCUMULATE={},TILE={side}", accumulate.name());
     let buffers = [segments.offsets, left.buffer, right.buffer, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, |buffers| {
+    launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, cost(&params, segments.tokens), |buffers| {
         let (offsets, left, right) = (buffers.read(1), buffers.read(2), buffers.read(3));
         cpu(&params, accumulate, &offsets, &left, &right, &mut buffers.write(4));
     })
