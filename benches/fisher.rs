@@ -60,12 +60,12 @@ fn product(device: &Device, rows: usize, columns: usize, units: usize, tokens: u
     let importance = device.allocate((rows * columns * 4) as u64)?;
     let out = device.allocate((all * rows * 4) as u64)?;
     let offsets: Vec<u32> = (0..=units).map(|unit| (unit * tokens) as u32).collect();
-    let offsets = device.upload_new(&offsets)?;
+    let boundaries = device.upload_new(&offsets)?;
     let matrix = Matrix { buffer: &weights, element: Element::F32, rows, columns };
     let plain = seconds(|| {
         matmul_nt::run(device, all, Window::at(&activation, columns, 0), matrix, Window::at(&out, rows, 0), false)
     })?;
-    let segments = Segments { offsets: &offsets, count: units };
+    let segments = Segments::new(&boundaries, &offsets);
     let (left, right) = (Window::at(&delta, rows, 0), Window::at(&activation, columns, 0));
     let fused = seconds(|| {
         weight_importance::run(device, Accumulate::Square, segments, left, right, rows, columns, &importance)

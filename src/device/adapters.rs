@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::Device;
+use super::{Device, Features};
 use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -153,16 +153,19 @@ pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
     let hardware: Vec<bool> = found.iter().map(|adapter| is_hardware(&adapter.get_info())).collect();
     let Some(number) = choose(choice, &hardware)? else { return Ok(Device::cpu(memory)) };
     let adapter = found.swap_remove(number);
-    let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
+    // SAFETY: matrix units are used through wgpu's experimental interface, which may have bugs that its safe face does not
+    // catch. No kernel uses it unless it is asked for (`--precision mixed`) and a product on this device came out right.
+    let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("efface"),
-        required_features: adapter.features() & wanted,
+        required_features: adapter.features() & Features::wanted(),
+        experimental_features,
         required_limits: adapter.limits(),
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     }))
     .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
-    let device = Device::from_wgpu(device, queue, memory)?;
+    let device = Device::assemble(device, queue, memory, &adapter.cooperative_matrix_properties())?;
     Ok(match Tuning::cache_file() {
         Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), &path)),
         None => device,

@@ -7,6 +7,7 @@
 mod adapters;
 mod budget;
 mod buffer;
+mod features;
 mod gpu;
 mod scratch;
 
@@ -17,10 +18,11 @@ use bytemuck::Pod;
 pub use adapters::{AdapterReport, Choice, adapters, open};
 pub use budget::Budget;
 pub use buffer::{Buffer, CpuBindings, Read, Write};
+pub use features::{Features, MatrixProduct, Scalar};
 pub use scratch::Lease;
 
-use crate::kernels::Shader;
 use crate::kernels::tuning::Tuning;
+use crate::kernels::{Cost, Shader};
 use crate::{Error, Result};
 use buffer::Storage;
 use gpu::Gpu;
@@ -41,6 +43,7 @@ struct Inner {
     budget: Budget,
     pool: scratch::Pool,
     binding_limit: u64,
+    features: Features,
 }
 
 #[derive(Debug)]
@@ -56,10 +59,14 @@ pub struct Launch<'a> {
     pub shader: &'static Shader,
     /// The bytes of its `Params`.
     pub params: &'a [u8],
+    /// The same parameters, to be shown.
+    pub shown: &'a dyn std::fmt::Debug,
     /// The buffers at bindings 1, 2, ...
     pub buffers: &'a [&'a Buffer],
     /// Workgroups in x, y, z.
     pub workgroups: [u32; 3],
+    /// What it moves and computes.
+    pub cost: Cost,
 }
 
 impl Device {
@@ -71,6 +78,7 @@ impl Device {
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit: 1 << 34,
+            features: Features::default(),
         });
         Device(inner, Settings::default())
     }
@@ -80,6 +88,17 @@ impl Device {
     /// # Errors
     /// When the device's limits are below what the kernels need.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue, memory: u64) -> Result<Self> {
+        Device::assemble(device, queue, memory, &[])
+    }
+
+    /// A GPU whose adapter has these matrix units.
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        memory: u64,
+        matrices: &[wgpu::CooperativeMatrixProperties],
+    ) -> Result<Self> {
+        let features = Features::of(&device, matrices);
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let gpu = Gpu::new(device, queue)?;
@@ -89,6 +108,7 @@ impl Device {
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit,
+            features,
         });
         Ok(Device(inner, settings))
     }
@@ -116,6 +136,11 @@ impl Device {
     /// The largest buffer that a kernel can be given, in bytes.
     pub fn binding_limit(&self) -> u64 {
         self.0.binding_limit
+    }
+
+    /// What its shaders may use beyond the portable floor.
+    pub fn features(&self) -> &Features {
+        &self.0.features
     }
 
     /// The memory budget and what is used of it.

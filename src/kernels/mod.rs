@@ -66,19 +66,22 @@ pub fn registry() -> impl Iterator<Item = &'static Kernel> {
     .flatten()
 }
 
-/// Launches the permutation `variant` of the shader `name`: on the CPU device, runs `twin` instead.
-pub(crate) fn launch<P: bytemuck::Pod>(
+/// Launches the permutation `variant` of the shader `name`: on the CPU device, runs `twin` instead. `cost` is for whoever
+/// watches the device; it changes nothing.
+pub(crate) fn launch<P: bytemuck::Pod + std::fmt::Debug>(
     device: &Device,
     name: &'static str,
     variant: &str,
     params: &P,
     buffers: &[&Buffer],
     workgroups: [u32; 3],
+    cost: Cost,
     twin: impl FnOnce(&CpuBindings<'_>),
 ) -> Result<()> {
     let shader =
         Shader::find(name, variant).ok_or_else(|| Error::Device(format!("there is no shader {name} [{variant}]")))?;
-    device.launch(&Launch { shader, params: bytemuck::bytes_of(params), buffers, workgroups }, twin)
+    let bytes = bytemuck::bytes_of(params);
+    device.launch(&Launch { shader, params: bytes, shown: params, buffers, workgroups, cost }, twin)
 }
 
 /// Workgroups for `count` invocations in groups of `workgroup_size`; uses a second dimension where one does not suffice.

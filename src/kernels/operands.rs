@@ -51,6 +51,19 @@ pub struct Segments<'a> {
     pub offsets: &'a Buffer,
     /// Number of units.
     pub count: usize,
+    /// Tokens of all units together, which is what a launch costs by.
+    pub tokens: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// The units between the `ascending` row numbers that `offsets` holds a copy of.
+    pub fn new(offsets: &'a Buffer, ascending: &[u32]) -> Self {
+        let tokens = match ascending {
+            [first, .., last] => (last - first) as usize,
+            _ => 0,
+        };
+        Segments { offsets, count: ascending.len().saturating_sub(1), tokens }
+    }
 }
 
 /// What becomes of a unit's gradient G when it is added to an importance.

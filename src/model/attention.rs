@@ -292,7 +292,7 @@ pub fn step(
     x: &Buffer,
     cache: &Cache,
     slots: &Buffer,
-    lengths: &Buffer,
+    lengths: attention::decode::Lengths<'_>,
     y: &Buffer,
 ) -> Result<()> {
     let (_, _, qkv) = project(ctx, stage, weights, x)?;

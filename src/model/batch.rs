@@ -99,7 +99,7 @@ pub struct Batch {
     pub keys: Buffer,
     units: Buffer,
     tiles: Buffer,
-    tile_count: usize,
+    tile_words: Vec<u32>,
 }
 
 impl Batch {
@@ -108,7 +108,7 @@ impl Batch {
     /// # Errors
     /// When the device has no room for it or failed.
     pub fn new(device: &Device, chunk: Chunk) -> Result<Self> {
-        let tiles = tiles(&chunk.samples);
+        let tile_words = tiles(&chunk.samples);
         Ok(Batch {
             tokens: chunk.tokens(),
             ids: device.upload_new(&chunk.ids)?,
@@ -117,19 +117,19 @@ impl Batch {
             weights: device.upload_new(&chunk.weights)?,
             keys: device.upload_new(&chunk.keys)?,
             units: device.upload_new(&chunk.units)?,
-            tile_count: tiles.len() / 4,
-            tiles: device.upload_new(&tiles)?,
+            tiles: device.upload_new(&tile_words)?,
+            tile_words,
             chunk,
         })
     }
 
     /// The units that have a gradient.
     pub fn units(&self) -> Segments<'_> {
-        Segments { offsets: &self.units, count: self.chunk.units.len() - 1 }
+        Segments::new(&self.units, &self.chunk.units)
     }
 
     /// The attention's tiles of queries.
     pub fn tiles(&self) -> Tiles<'_> {
-        Tiles { buffer: &self.tiles, count: self.tile_count }
+        Tiles::new(&self.tiles, &self.tile_words)
     }
 }

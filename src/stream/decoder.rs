@@ -6,6 +6,7 @@ use super::loader::{Loader, Queue, Visit};
 use super::pass::Pass;
 use super::plan::{table_parts, whole};
 use crate::device::{Buffer, Device, Lease};
+use crate::kernels::attention::decode::Lengths;
 use crate::kernels::embedding::lookup;
 use crate::kernels::loss::{NO_TARGET, initial_best};
 use crate::kernels::{Matrix, Window};
@@ -49,8 +50,8 @@ struct Flight {
     batch: Batch,
     /// Each token's row of the caches.
     slots: Buffer,
-    /// Each sequence's tokens with the new one; none where whole prompts go through.
-    lengths: Option<Buffer>,
+    /// Each sequence's tokens with the new one, and their sum; none where whole prompts go through.
+    lengths: Option<(Buffer, u64)>,
     /// Tokens that scratch buffers are sized for.
     capacity: usize,
     /// The hidden state, `[tokens, hidden]`.
@@ -175,7 +176,7 @@ impl<'a> Decoder<'a> {
         Ok(Flight {
             batch: Batch::new(self.device, chunk)?,
             slots: self.device.upload_new(&slots)?,
-            lengths: Some(self.device.upload_new(&longer)?),
+            lengths: Some((self.device.upload_new(&longer)?, longer.iter().map(|l| u64::from(*l)).sum())),
             capacity: sequences.places,
             hidden: self.hidden(tokens.len())?,
         })
@@ -227,7 +228,10 @@ impl<'a> Decoder<'a> {
         match (&self.model.stages[stage], cache) {
             (Stage::Attention(block), Some(cache)) => match &flight.lengths {
                 None => attention::prefill(&ctx, block, weights, x, cache, &flight.slots, &y)?,
-                Some(lengths) => attention::step(&ctx, block, weights, x, cache, &flight.slots, lengths, &y)?,
+                Some((buffer, tokens)) => {
+                    let lengths = Lengths { buffer, tokens: *tokens };
+                    attention::step(&ctx, block, weights, x, cache, &flight.slots, lengths, &y)?;
+                }
             },
             (Stage::Mlp(block), _) => {
                 let inner = mlp::inner(&ctx, block, self.model.config.activation, weights, x)?;

@@ -1,7 +1,7 @@
 //! Attention of one token per sequence to a cache, on every device.
 
 use efface::kernels::attention::Heads;
-use efface::kernels::attention::decode::{Params, reference, run};
+use efface::kernels::attention::decode::{Lengths, Params, reference, run};
 use kernels_tests::{Random, assert_close, devices, wide};
 
 use crate::SHAPES;
@@ -22,7 +22,8 @@ fn matches_float64() {
             let [bqkv, bkeys, bvalues] = [&qkv, &keys, &values].map(|v| device.upload_new(v).unwrap());
             let blengths = device.upload_new(&lengths).unwrap();
             let out = device.allocate((want.len() * 4) as u64).unwrap();
-            run(device, heads, scale, batch, capacity, &bqkv, &blengths, &bkeys, &bvalues, &out).unwrap();
+            let cached = Lengths { buffer: &blengths, tokens: lengths.iter().map(|l| u64::from(*l)).sum() };
+            run(device, heads, scale, batch, capacity, &bqkv, cached, &bkeys, &bvalues, &out).unwrap();
             let what = format!("{heads:?} {lengths:?} of {capacity} {}", device.name());
             assert_close(&what, &device.read::<f32>(&out, want.len()).unwrap(), &want, 1e-6);
         }

@@ -16,7 +16,7 @@ fn matches_float64() {
             let [qkv, tiles] = [device.upload_new(&case.qkv).unwrap(), device.upload_new(&case.tiles).unwrap()];
             let out = device.allocate((want.out.len() * 4) as u64).unwrap();
             let log_sums = device.allocate((want.log_sums.len() * 4) as u64).unwrap();
-            let tiles = Tiles { buffer: &tiles, count: case.tiles.len() / 4 };
+            let tiles = Tiles::new(&tiles, &case.tiles);
             run(device, heads, scale, tokens, tiles, &qkv, &out, &log_sums).unwrap();
             let what = format!("{heads:?} {:?} {}", case.tiles, device.name());
             assert_close(&what, &device.read::<f32>(&out, want.out.len()).unwrap(), &want.out, 1e-6);
@@ -52,7 +52,7 @@ fn neighbours_do_not_matter() {
             let buffer = device.upload_new(&words).unwrap();
             let out = device.allocate((count * heads.width() * 4) as u64).unwrap();
             let log_sums = device.allocate((count * heads.heads * 4) as u64).unwrap();
-            let tiles = Tiles { buffer: &buffer, count: words.len() / 4 };
+            let tiles = Tiles::new(&buffer, &words);
             run(device, heads, 0.3, count, tiles, &qkv, &out, &log_sums).unwrap();
             device.read::<f32>(&out, count * heads.width()).unwrap()
         };
@@ -73,7 +73,7 @@ fn large_scores_do_not_overflow() {
     for device in devices() {
         let [bqkv, buffer] = [device.upload_new(&qkv).unwrap(), device.upload_new(&words).unwrap()];
         let (out, log_sums) = (device.allocate(320).unwrap(), device.allocate(160).unwrap());
-        run(device, heads, 1.0, 40, Tiles { buffer: &buffer, count: 3 }, &bqkv, &out, &log_sums).unwrap();
+        run(device, heads, 1.0, 40, Tiles::new(&buffer, &words), &bqkv, &out, &log_sums).unwrap();
         let want: Vec<f64> = (0..40u8).map(f64::from).flat_map(|t| [t, -t]).collect();
         assert_close(&device.name(), &device.read::<f32>(&out, 80).unwrap(), &want, 1e-7);
         let want: Vec<f64> = (0..40u8).map(|t| 300.0 * (f64::from(t) + 1.0).powi(2)).collect();
@@ -87,7 +87,7 @@ fn heads_that_do_not_fit_are_refused() {
     let buffer = device.allocate(4096).unwrap();
     for (heads, kv_heads, head_dim) in [(3, 2, 4), (1, 1, 257), (1, 0, 4), (0, 1, 4), (1, 1, 0)] {
         let heads = Heads { heads, kv_heads, head_dim };
-        let tiles = Tiles { buffer: &buffer, count: 1 };
+        let tiles = Tiles::new(&buffer, &[0; 4]);
         let error = run(device, heads, 1.0, 1, tiles, &buffer, &buffer, &buffer).unwrap_err();
         assert!(error.to_string().contains("not supported"), "{error}");
     }

@@ -20,7 +20,7 @@ fn matches_float64() {
             let [qkv, d_out, log_sums, row_dots, d_qkv] =
                 [&case.qkv, &case.d_out, &log_sums, &row_dots, &before].map(|v| device.upload_new(v).unwrap());
             let buffer = device.upload_new(&case.tiles).unwrap();
-            let tiles = Tiles { buffer: &buffer, count: case.tiles.len() / 4 };
+            let tiles = Tiles::new(&buffer, &case.tiles);
             run(device, heads, scale, tokens, tiles, &qkv, &d_out, &log_sums, &row_dots, &d_qkv).unwrap();
             let what = format!("{heads:?} {:?} {}", case.tiles, device.name());
             let got = device.read::<f32>(&d_qkv, before.len()).unwrap();

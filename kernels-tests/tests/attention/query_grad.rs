@@ -21,7 +21,7 @@ fn matches_float64() {
                 [&case.qkv, &out, &case.d_out, &log_sums, &before].map(|v| device.upload_new(v).unwrap());
             let row_dots = device.allocate((want.row_dots.len() * 4) as u64).unwrap();
             let buffer = device.upload_new(&case.tiles).unwrap();
-            let tiles = Tiles { buffer: &buffer, count: case.tiles.len() / 4 };
+            let tiles = Tiles::new(&buffer, &case.tiles);
             run(device, heads, scale, tokens, tiles, &qkv, &out, &d_out, &log_sums, &row_dots, &d_qkv).unwrap();
             let what = format!("{heads:?} {:?} {}", case.tiles, device.name());
             let got = device.read::<f32>(&d_qkv, before.len()).unwrap();

@@ -24,7 +24,7 @@ fn tied(
     let bl = device.upload_new(logits_delta).unwrap();
     let bo = device.upload_new(&batch.offsets).unwrap();
     let bh = device.allocate((index.entries() * columns * 4) as u64).unwrap();
-    let segments = Segments { offsets: &bo, count: batch.offsets.len() - 1 };
+    let segments = Segments::new(&bo, &batch.offsets);
     let (activation, delta) = (Window::all(&ba, columns), Window::all(&bd, columns));
     let parts: Vec<_> = slices
         .iter()

@@ -55,7 +55,7 @@ impl Batch {
         let [bl, br] = [&self.left, &self.right].map(|v| device.upload_new(v).unwrap());
         let bf = device.upload_new(start).unwrap();
         let bo = device.upload_new(&self.offsets[from..=to]).unwrap();
-        let segments = Segments { offsets: &bo, count: to - from };
+        let segments = Segments::new(&bo, &self.offsets[from..=to]);
         let left = Window::at(&bl, self.strides().0, LEFT_OFFSET);
         let right = Window::at(&br, self.strides().1, RIGHT_OFFSET);
         run(device, accumulate, segments, left, right, self.rows, self.columns, &bf).unwrap();
@@ -210,7 +210,7 @@ fn all_tiles_give_the_same_bits() {
 
             let [bl, br, bf] = [&left, &right, &importance].map(|v| device.upload_new(v).unwrap());
             let bo = device.upload_new(&offsets).unwrap();
-            let segments = Segments { offsets: &bo, count: offsets.len() - 1 };
+            let segments = Segments::new(&bo, &offsets);
             let (l, r) = (Window::all(&bl, rows), Window::all(&br, columns));
             run(&device, accumulate, segments, l, r, rows, columns, &bf).unwrap();
             assert_eq!(device.read::<f32>(&bf, rows * columns).unwrap(), with_edges, "{name} {accumulate:?} edges");

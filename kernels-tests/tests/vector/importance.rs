@@ -16,7 +16,7 @@ fn on(
 ) -> Vec<f32> {
     let (bo, bt) = (device.upload_new(offsets).unwrap(), device.upload_new(terms).unwrap());
     let bf = device.upload_new(importance).unwrap();
-    let segments = Segments { offsets: &bo, count: offsets.len() - 1 };
+    let segments = Segments::new(&bo, offsets);
     let window = Window::at(&bt, p.terms_stride as usize, p.terms_offset as usize);
     run(device, accumulate, segments, p.rows_per_token as usize, window, p.width as usize, &bf).unwrap();
     device.read(&bf, importance.len()).unwrap()

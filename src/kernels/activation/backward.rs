@@ -27,9 +27,18 @@ kernel_params! {
 /// When a buffer is too small or the device failed.
 pub fn run(device: &Device, activation: Activation, count: usize, x: &Buffer, dy: &Buffer, dx: &Buffer) -> Result<()> {
     let params = Params { count: index(count)? };
-    launch(device, KERNEL.name, activation.variant(), &params, &[x, dy, dx], flat_grid(count, 256), |buffers| {
-        cpu(&params, activation, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        activation.variant(),
+        &params,
+        &[x, dy, dx],
+        flat_grid(count, 256),
+        cost(&params),
+        |buffers| {
+            cpu(&params, activation, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs; a derivative counts as one operation.

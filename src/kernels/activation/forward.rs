@@ -26,9 +26,18 @@ kernel_params! {
 /// When a buffer is too small or the device failed.
 pub fn run(device: &Device, activation: Activation, count: usize, x: &Buffer, y: &Buffer) -> Result<()> {
     let params = Params { count: index(count)? };
-    launch(device, KERNEL.name, activation.variant(), &params, &[x, y], flat_grid(count, 256), |buffers| {
-        cpu(&params, activation, &buffers.read(1), &mut buffers.write(2));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        activation.variant(),
+        &params,
+        &[x, y],
+        flat_grid(count, 256),
+        cost(&params),
+        |buffers| {
+            cpu(&params, activation, &buffers.read(1), &mut buffers.write(2));
+        },
+    )
 }
 
 /// What one launch costs; a function value counts as one operation.

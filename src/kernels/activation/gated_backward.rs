@@ -38,9 +38,18 @@ pub fn run(
     index(2 * tokens * width)?;
     let params = Params { tokens: index(tokens)?, width: index(width)? };
     let workgroups = flat_grid(tokens * width, 256);
-    launch(device, KERNEL.name, activation.variant(), &params, &[gate_up, dy, d_gate_up], workgroups, |buffers| {
-        cpu(&params, activation, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        activation.variant(),
+        &params,
+        &[gate_up, dy, d_gate_up],
+        workgroups,
+        cost(&params),
+        |buffers| {
+            cpu(&params, activation, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs; a function value or derivative counts as one operation.

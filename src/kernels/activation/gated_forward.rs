@@ -37,7 +37,7 @@ pub fn run(
     index(2 * tokens * width)?;
     let params = Params { tokens: index(tokens)?, width: index(width)? };
     let workgroups = flat_grid(tokens * width, 256);
-    launch(device, KERNEL.name, activation.variant(), &params, &[gate_up, y], workgroups, |buffers| {
+    launch(device, KERNEL.name, activation.variant(), &params, &[gate_up, y], workgroups, cost(&params), |buffers| {
         cpu(&params, activation, &buffers.read(1), &mut buffers.write(2));
     })
 }

@@ -46,7 +46,7 @@ pub fn run(
         k_offset: index(heads.k_offset())?,
     };
     let workgroups = flat_grid(tokens * heads.kv_width(), 256);
-    launch(device, KERNEL.name, "", &params, &[qkv, slots, keys, values], workgroups, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[qkv, slots, keys, values], workgroups, cost(&params), |buffers| {
         let (qkv, slots) = (buffers.read::<f32>(1), buffers.read(2));
         reference(&params, &qkv, &slots, &mut buffers.write::<f32>(3), &mut buffers.write::<f32>(4));
     })

@@ -29,6 +29,15 @@ kernel_params! {
     }
 }
 
+/// How many keys each sequence has in its cache, the new token's included.
+#[derive(Clone, Copy, Debug)]
+pub struct Lengths<'a> {
+    /// A `u32` for each sequence.
+    pub buffer: &'a Buffer,
+    /// Keys of all sequences together.
+    pub tokens: u64,
+}
+
 /// Computes `out` `[batch, heads * head_dim]`. `qkv` `[batch, heads.qkv_width()]` holds one new token per sequence, whose key
 /// and value are in the cache already: `keys` and `values` `[batch * capacity, kv_heads * head_dim]`, of which sequence n
 /// attends to the first `lengths[n]` (`[batch]` `u32`, at least 1, at most `capacity`) of its rows.
@@ -42,7 +51,7 @@ pub fn run(
     batch: usize,
     capacity: usize,
     qkv: &Buffer,
-    lengths: &Buffer,
+    lengths: Lengths<'_>,
     keys: &Buffer,
     values: &Buffer,
     out: &Buffer,
@@ -51,17 +60,25 @@ pub fn run(
     index(batch * capacity * heads.kv_width())?;
     let params = Params { heads: all, kv_heads, head_dim, scale, capacity: index(capacity)? };
     let workgroups = [all, index(batch)?, 1];
-    launch(device, KERNEL.name, "", &params, &[qkv, lengths, keys, values, out], workgroups, |buffers| {
-        let (qkv, lengths, out) = (buffers.read(1), buffers.read::<u32>(2), &mut buffers.write(5));
-        cpu(&params, &qkv, &lengths[..batch], &buffers.read(3), &buffers.read(4), out);
-    })
+    launch(
+        device,
+        KERNEL.name,
+        "",
+        &params,
+        &[qkv, lengths.buffer, keys, values, out],
+        workgroups,
+        cost(&params, batch, lengths.tokens),
+        |buffers| {
+            let (qkv, lengths, out) = (buffers.read(1), buffers.read::<u32>(2), &mut buffers.write(5));
+            cpu(&params, &qkv, &lengths[..batch], &buffers.read(3), &buffers.read(4), out);
+        },
+    )
 }
 
-/// What one launch costs: an exponential counts as one operation.
-pub fn cost(params: &Params, lengths: &[u32]) -> Cost {
+/// What one launch on `batch` sequences costs that have `keys` keys in all: an exponential counts as one operation.
+pub fn cost(params: &Params, batch: usize, keys: u64) -> Cost {
     let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
-    let keys: u64 = lengths.iter().map(|n| u64::from(*n)).sum();
-    let batch = lengths.len() as u64;
+    let batch = batch as u64;
     Cost {
         bytes: 4 * (2 * keys * kv_heads * width + batch * (2 * heads * width + 1)),
         operations: heads * keys * (4 * width + 2),

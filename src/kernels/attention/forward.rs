@@ -47,18 +47,16 @@ pub fn run(
     let params = Params { heads: all, kv_heads, head_dim, scale };
     let workgroups = [index(tiles.count)?, all, 1];
     let operands = [tiles.buffer, qkv, out, log_sums];
-    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, cost(&params, tiles), |buffers| {
         let tile_words = &buffers.read(1)[..4 * tiles.count];
         cpu(&params, tile_words, &buffers.read(2), &mut buffers.write(3), &mut buffers.write(4));
     })
 }
 
 /// What one launch costs on these tiles: an exponential counts as one operation.
-pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+pub fn cost(params: &Params, tiles: Tiles<'_>) -> Cost {
     let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
-    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
-    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
-    let tokens: u64 = lengths().sum();
+    let Tiles { tokens, pairs, .. } = tiles;
     Cost {
         bytes: 4 * tokens * ((2 * heads + 2 * kv_heads) * width + heads),
         operations: heads * pairs * (4 * width + 2),

@@ -51,7 +51,7 @@ pub fn run(
     let params = Params { heads: all, kv_heads, head_dim, scale };
     let workgroups = [index(tiles.count)?, kv_heads, 1];
     let operands = [tiles.buffer, qkv, d_out, log_sums, row_dots, d_qkv];
-    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, cost(&params, tiles), |buffers| {
         let tile_words = &buffers.read(1)[..4 * tiles.count];
         let (qkv, d_out) = (buffers.read(2), buffers.read(3));
         let (log_sums, row_dots) = (buffers.read(4), buffers.read(5));
@@ -60,11 +60,9 @@ pub fn run(
 }
 
 /// What one launch costs on these tiles: an exponential counts as one operation.
-pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+pub fn cost(params: &Params, tiles: Tiles<'_>) -> Cost {
     let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
-    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
-    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
-    let tokens: u64 = lengths().sum();
+    let Tiles { tokens, pairs, .. } = tiles;
     Cost {
         bytes: 4 * tokens * ((2 * heads + 4 * kv_heads) * width + 2 * heads),
         operations: heads * pairs * (8 * width + 4),

@@ -115,6 +115,27 @@ pub struct Tiles<'a> {
     pub buffer: &'a Buffer,
     /// Number of tiles.
     pub count: usize,
+    /// Tokens of all tiles together.
+    pub tokens: u64,
+    /// Pairs of a query and a key that it sees, in all tiles together.
+    pub pairs: u64,
+}
+
+impl<'a> Tiles<'a> {
+    /// The tiles `words`, which `buffer` holds a copy of.
+    pub fn new(buffer: &'a Buffer, words: &[u32]) -> Self {
+        let (tiles, _) = words.as_chunks::<4>();
+        let seen = |[first, count, start, _]: &[u32; 4]| {
+            let [before, count] = [first - start, *count].map(u64::from);
+            count * before + count * (count + 1) / 2
+        };
+        Tiles {
+            buffer,
+            count: tiles.len(),
+            tokens: tiles.iter().map(|[_, count, ..]| u64::from(*count)).sum(),
+            pairs: tiles.iter().map(seen).sum(),
+        }
+    }
 }
 
 /// Cuts the samples `sample_offsets[n] .. sample_offsets[n + 1]` into tiles of at most [`TILE`] tokens: four numbers a

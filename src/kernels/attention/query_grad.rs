@@ -52,7 +52,7 @@ pub fn run(
     let params = Params { heads: all, kv_heads, head_dim, scale };
     let workgroups = [index(tiles.count)?, all, 1];
     let operands = [tiles.buffer, qkv, out, d_out, log_sums, row_dots, d_qkv];
-    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, |buffers| {
+    launch(device, KERNEL.name, heads.variant(), &params, &operands, workgroups, cost(&params, tiles), |buffers| {
         let tile_words = &buffers.read(1)[..4 * tiles.count];
         let (qkv, out, d_out) = (buffers.read(2), buffers.read(3), buffers.read(4));
         let log_sums = buffers.read(5);
@@ -61,11 +61,9 @@ pub fn run(
 }
 
 /// What one launch costs on these tiles: an exponential counts as one operation.
-pub fn cost(params: &Params, tiles: &[u32]) -> Cost {
+pub fn cost(params: &Params, tiles: Tiles<'_>) -> Cost {
     let [heads, kv_heads, width] = [params.heads, params.kv_heads, params.head_dim].map(u64::from);
-    let lengths = || samples(tiles).into_iter().map(|sample| sample.len() as u64);
-    let pairs: u64 = lengths().map(|t| t * (t + 1) / 2).sum();
-    let tokens: u64 = lengths().sum();
+    let Tiles { tokens, pairs, .. } = tiles;
     Cost {
         bytes: 4 * tokens * ((4 * heads + 2 * kv_heads) * width + 2 * heads),
         operations: heads * (pairs * (6 * width + 4) + 2 * tokens * width),

@@ -57,7 +57,7 @@ pub fn run(
         inverse: u32::from(inverse),
     };
     let workgroups = flat_grid(tokens * heads * (head_dim / 2), 256);
-    launch(device, KERNEL.name, "", &params, &[table, positions, x.buffer], workgroups, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[table, positions, x.buffer], workgroups, cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

@@ -24,7 +24,7 @@ kernel_params! {
 /// When a buffer is too small or the device failed.
 pub fn run(device: &Device, count: usize, x: &Buffer, y: &Buffer) -> Result<()> {
     let params = Params { count: index(count)? };
-    launch(device, KERNEL.name, "", &params, &[x, y], flat_grid(count, 256), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[x, y], flat_grid(count, 256), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

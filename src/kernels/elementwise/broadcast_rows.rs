@@ -33,7 +33,7 @@ pub fn run(device: &Device, tokens: usize, width: usize, row: &Buffer, y: Window
     let count = index(tokens.saturating_mul(width))? as usize;
     let params =
         Params { tokens: index(tokens)?, width: index(width)?, y_stride: index(y.stride)?, y_offset: index(y.offset)? };
-    launch(device, KERNEL.name, "", &params, &[row, y.buffer], flat_grid(count, 256), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[row, y.buffer], flat_grid(count, 256), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

@@ -60,7 +60,7 @@ pub fn run(
         delta_offset: index(delta.offset)?,
     };
     let workgroups = [columns.div_ceil(WG_SIZE) as u32, 1, 1];
-    launch(device, KERNEL.name, "", &params, &[ids, delta.buffer, grads], workgroups, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[ids, delta.buffer, grads], workgroups, cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

@@ -63,17 +63,27 @@ pub fn run(
     };
     let RowIndex { entry_row, entry_segment_start, entry_segment_end, .. } = row_index;
     let buffers = [entry_row, entry_segment_start, entry_segment_end, delta.buffer, activation.buffer, head_rows];
-    launch(device, KERNEL.name, "", &params, &buffers, flat_grid(count, 256), |buffers| {
-        let [rows, starts, ends] = [1, 2, 3].map(|binding| buffers.read(binding));
-        let (delta, activation) = (buffers.read(4), buffers.read(5));
-        cpu(&params, &rows, &starts, &ends, &delta, &activation, &mut buffers.write(6));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        "",
+        &params,
+        &buffers,
+        flat_grid(count, 256),
+        cost(&params, row_index.unit_tokens()),
+        |buffers| {
+            let [rows, starts, ends] = [1, 2, 3].map(|binding| buffers.read(binding));
+            let (delta, activation) = (buffers.read(4), buffers.read(5));
+            cpu(&params, &rows, &starts, &ends, &delta, &activation, &mut buffers.write(6));
+        },
+    )
 }
 
-/// What one launch costs, for units of `tokens` tokens on average and entries that all lie in the slice.
+/// What one launch costs if all entries lie in the slice and their units have `tokens` tokens together, a unit's counted
+/// for each of its entries.
 pub fn cost(params: &Params, tokens: usize) -> Cost {
     let [entries, columns, tokens] = [params.entries.into(), params.columns.into(), tokens as u64];
-    Cost { bytes: 4 * entries * (tokens * (columns + 1) + columns), operations: 2 * entries * tokens * columns }
+    Cost { bytes: 4 * (tokens * (columns + 1) + entries * columns), operations: 2 * tokens * columns }
 }
 
 /// The shader's loop, plainly.

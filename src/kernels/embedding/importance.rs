@@ -58,11 +58,20 @@ pub fn run(
     let variant = format!("ACCUMULATE={}", accumulate.name());
     let RowIndex { rows, row_entries, entry_tokens, tokens, .. } = row_index;
     let buffers = [rows, row_entries, entry_tokens, tokens, delta.buffer, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, flat_grid(count, 256), |buffers| {
-        let [rows, row_entries, entry_tokens, tokens] = [1, 2, 3, 4].map(|binding| buffers.read(binding));
-        let (delta, mut importance) = (buffers.read(5), buffers.write(6));
-        cpu(&params, accumulate, &rows, &row_entries, &entry_tokens, &tokens, &delta, &mut importance);
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &buffers,
+        flat_grid(count, 256),
+        cost(&params, row_index.token_count()),
+        |buffers| {
+            let [rows, row_entries, entry_tokens, tokens] = [1, 2, 3, 4].map(|binding| buffers.read(binding));
+            let (delta, mut importance) = (buffers.read(5), buffers.write(6));
+            cpu(&params, accumulate, &rows, &row_entries, &entry_tokens, &tokens, &delta, &mut importance);
+        },
+    )
 }
 
 /// What one launch costs, for an index of `tokens` tokens whose rows all lie in the slice.

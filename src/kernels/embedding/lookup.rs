@@ -55,9 +55,18 @@ pub fn run(
         accumulate: u32::from(accumulate),
     };
     let variant = format!("ELEMENT={}", table.element.name());
-    launch(device, KERNEL.name, &variant, &params, &[ids, table.buffer, y.buffer], flat_grid(count, 256), |buffers| {
-        cpu(&params, table.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[ids, table.buffer, y.buffer],
+        flat_grid(count, 256),
+        cost(&params, table.element),
+        |buffers| {
+            cpu(&params, table.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs, if all ids lie in the slice.

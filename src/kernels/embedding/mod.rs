@@ -37,6 +37,8 @@ pub struct RowIndex {
     pub entry_segment_end: Buffer,
     entries: usize,
     distinct: usize,
+    token_count: usize,
+    unit_tokens: usize,
 }
 
 impl RowIndex {
@@ -69,12 +71,24 @@ impl RowIndex {
             entry_segment_end: device.upload_new(&of_entries(|p| p.end))?,
             entries: entries.len(),
             distinct: rows.len(),
+            token_count: places.len(),
+            unit_tokens: entries.iter().map(|e| (e[0].end - e[0].start) as usize).sum(),
         })
     }
 
     /// Number of entries.
     pub fn entries(&self) -> usize {
         self.entries
+    }
+
+    /// Number of tokens.
+    pub fn token_count(&self) -> usize {
+        self.token_count
+    }
+
+    /// Tokens of all entries' units together, a unit's counted for each of its entries.
+    pub fn unit_tokens(&self) -> usize {
+        self.unit_tokens
     }
 
     /// Number of distinct rows.

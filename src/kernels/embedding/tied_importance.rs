@@ -65,11 +65,20 @@ pub fn run(
     let variant = format!("ACCUMULATE={}", accumulate.name());
     let RowIndex { rows, row_entries, entry_tokens, tokens, .. } = row_index;
     let buffers = [rows, row_entries, entry_tokens, tokens, delta.buffer, head_rows, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, flat_grid(count, 256), |buffers| {
-        let [rows, row_entries, entry_tokens, tokens] = [1, 2, 3, 4].map(|binding| buffers.read(binding));
-        let (delta, head_rows, mut importance) = (buffers.read(5), buffers.read(6), buffers.write(7));
-        cpu(&params, accumulate, &rows, &row_entries, &entry_tokens, &tokens, &delta, &head_rows, &mut importance);
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &buffers,
+        flat_grid(count, 256),
+        cost(&params, row_index.token_count(), row_index.entries()),
+        |buffers| {
+            let [rows, row_entries, entry_tokens, tokens] = [1, 2, 3, 4].map(|binding| buffers.read(binding));
+            let (delta, head_rows, mut importance) = (buffers.read(5), buffers.read(6), buffers.write(7));
+            cpu(&params, accumulate, &rows, &row_entries, &entry_tokens, &tokens, &delta, &head_rows, &mut importance);
+        },
+    )
 }
 
 /// What one launch costs, for an index of `tokens` tokens and `entries` entries whose rows all lie in the slice.

@@ -61,9 +61,18 @@ pub fn run(
     let problem = Problem { kernel: KERNEL.name, element: Some(w.element), rows: tokens, columns: w.columns };
     let (variant, tile) = product_variant(device, &problem, w.rows, &[x, y]);
     let workgroups = tile.grid(problem.rows, problem.columns);
-    launch(device, KERNEL.name, &variant, &params, &[x.buffer, w.buffer, y.buffer], workgroups, |buffers| {
-        cpu(&params, w.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[x.buffer, w.buffer, y.buffer],
+        workgroups,
+        cost(&params, w.element),
+        |buffers| {
+            cpu(&params, w.element, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs.

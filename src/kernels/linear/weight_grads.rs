@@ -63,9 +63,18 @@ pub fn run(
     let problem = Problem { kernel: KERNEL.name, element: None, rows, columns };
     let (variant, tile) = gradient_variant(device, &problem, &[left, right]);
     let workgroups = tile.grid(rows, columns);
-    launch(device, KERNEL.name, &variant, &params, &[left.buffer, right.buffer, grads], workgroups, |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[left.buffer, right.buffer, grads],
+        workgroups,
+        cost(&params),
+        |buffers| {
+            cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs.

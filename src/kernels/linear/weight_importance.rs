@@ -68,7 +68,7 @@ pub fn run(
     let variant = format!("ACCUMULATE={},{variant}", accumulate.name());
     let workgroups = tile.grid(rows, columns);
     let buffers = [segments.offsets, left.buffer, right.buffer, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, |buffers| {
+    launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, cost(&params, segments.tokens), |buffers| {
         let (offsets, left, right) = (buffers.read(1), buffers.read(2), buffers.read(3));
         cpu(&params, accumulate, &offsets, &left, &right, &mut buffers.write(4));
     })

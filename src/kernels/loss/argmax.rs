@@ -36,7 +36,7 @@ pub fn run(
     best: &Buffer,
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
-    launch(device, KERNEL.name, "", &params, &[logits, best], row_grid(tokens), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[logits, best], row_grid(tokens), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

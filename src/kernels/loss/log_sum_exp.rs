@@ -40,7 +40,7 @@ pub fn run(
     state: &Buffer,
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
-    launch(device, KERNEL.name, "", &params, &[logits, targets, state], row_grid(tokens), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[logits, targets, state], row_grid(tokens), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

@@ -41,7 +41,7 @@ pub fn run(
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
     let grid = flat_grid(tokens * width, 256);
-    launch(device, KERNEL.name, "", &params, &[targets, weights, state, logits], grid, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[targets, weights, state, logits], grid, cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &buffers.read(3), &mut buffers.write(4));
     })
 }

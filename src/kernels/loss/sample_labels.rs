@@ -52,7 +52,7 @@ pub fn run(
         seed_low,
         seed_high,
     };
-    launch(device, KERNEL.name, "", &params, &[keys, logits, best], row_grid(tokens), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[keys, logits, best], row_grid(tokens), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

@@ -60,9 +60,18 @@ pub fn run(
         y_offset: index(y.offset)?,
     };
     let workgroups = flat_grid(tokens * heads, 1);
-    launch(device, KERNEL.name, variant(width), &params, &[x.buffer, gain, y.buffer], workgroups, |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        variant(width),
+        &params,
+        &[x.buffer, gain, y.buffer],
+        workgroups,
+        cost(&params),
+        |buffers| {
+            cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs.

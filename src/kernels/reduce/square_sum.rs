@@ -33,7 +33,7 @@ pub fn partial_count(count: usize) -> usize {
 /// When a buffer is too small or the device failed.
 pub fn run(device: &Device, count: usize, x: &Buffer, partials: &Buffer) -> Result<()> {
     let params = Params { count: index(count)? };
-    launch(device, KERNEL.name, "", &params, &[x, partials], flat_grid(count, BLOCK), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[x, partials], flat_grid(count, BLOCK), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

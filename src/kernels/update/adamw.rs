@@ -37,6 +37,9 @@ kernel_params! {
     }
 }
 
+/// Bytes of a selected weight's master value and moments.
+const STATE_BYTES: u64 = 3 * 4;
+
 /// The settings of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamwStep {
@@ -149,6 +152,7 @@ pub fn run(
         &params,
         &buffers,
         word_grid(element, count),
+        cost(&params, element, state.bytes() / STATE_BYTES),
         |buffers| match element {
             Element::F32 => twin(&params, buffers, |value| value),
             Element::F16 => twin(&params, buffers, f16::from_f32),

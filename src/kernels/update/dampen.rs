@@ -64,6 +64,8 @@ pub fn run(
         &params,
         &buffers,
         word_grid(element, count),
+        cost(&params, element, 0),
+        // How many weights are selected only the device knows: the least is what the mask costs.
         |buffers| match element {
             Element::F32 => twin(&params, comparison, buffers, |w| w, |w| w),
             Element::F16 => twin(&params, comparison, buffers, f16::to_f32, f16::from_f32),

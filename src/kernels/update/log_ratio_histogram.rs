@@ -101,7 +101,7 @@ pub fn run(
     let comparison = comparison(forget_scale, retain_scale, blend)?;
     let params = Params { count: elements(count)?, forget_scale, retain_scale, blend };
     let workgroups = [count.div_ceil(WORKGROUP_PIECE) as u32, 1, 1];
-    launch(device, KERNEL.name, "", &params, &[forget, retain, histogram], workgroups, |buffers| {
+    launch(device, KERNEL.name, "", &params, &[forget, retain, histogram], workgroups, cost(&params), |buffers| {
         cpu(&params, comparison, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

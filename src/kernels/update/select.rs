@@ -56,7 +56,7 @@ pub fn run(
     // The bits of zero without a sign.
     let threshold = (threshold + 0.0).to_bits();
     let params = Params { count: elements(count)?, forget_scale, retain_scale, blend, threshold };
-    launch(device, KERNEL.name, "", &params, &[forget, retain, mask], flat_grid(count, 256), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[forget, retain, mask], flat_grid(count, 256), cost(&params), |buffers| {
         cpu(&params, comparison, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
     })
 }

@@ -48,7 +48,7 @@ pub fn run(
         terms_stride: index(terms.stride)?,
         terms_offset: index(terms.offset)?,
     };
-    launch(device, KERNEL.name, "", &params, &[terms.buffer, grads], column_grid(width), |buffers| {
+    launch(device, KERNEL.name, "", &params, &[terms.buffer, grads], column_grid(width), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

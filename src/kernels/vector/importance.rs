@@ -51,9 +51,18 @@ pub fn run(
     };
     let variant = format!("ACCUMULATE={}", accumulate.name());
     let buffers = [segments.offsets, terms.buffer, importance];
-    launch(device, KERNEL.name, &variant, &params, &buffers, column_grid(width), |buffers| {
-        cpu(&params, accumulate, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &buffers,
+        column_grid(width),
+        cost(&params, segments.tokens),
+        |buffers| {
+            cpu(&params, accumulate, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch on `tokens` tokens costs.
