@@ -6,6 +6,7 @@
 //! #import weight                 the text of shaders/shared/weight.wgsl, once
 //! #require f16 subgroups         what a device must offer for this permutation: f16, subgroups, matrices8, matrices16
 //! #permute ELEMENT f32 f16 bf16  this shader is built once for each value (in the main file only)
+//! #define WIDTH rows             a constant for the rest of this file and of what it imports
 //! #if ELEMENT == f32             keep the lines up to #elif, #else or #endif if the constant has this value
 //! #elif ELEMENT == f16
 //! #else
@@ -88,6 +89,7 @@ pub fn expand(
         import,
         imported: BTreeSet::new(),
         features: BTreeSet::new(),
+        defined: Vec::new(),
         text: String::new(),
         origin: Vec::new(),
     };
@@ -106,6 +108,7 @@ struct Expander<'a> {
     import: &'a dyn Fn(&str) -> Option<String>,
     imported: BTreeSet<String>,
     features: BTreeSet<&'static str>,
+    defined: Vec<(String, String)>,
     text: String,
     origin: Vec<(String, usize)>,
 }
@@ -149,6 +152,13 @@ impl Expander<'_> {
                         self.file(&name, &text)?;
                     }
                 }
+                "#define" => {
+                    let (name, value) = rest.split_once(' ').ok_or_else(|| fail("#define without a value".into()))?;
+                    if self.constant(name).is_ok() {
+                        return Err(fail(format!("{name} is defined twice")));
+                    }
+                    self.defined.push((name.to_string(), value.trim().to_string()));
+                }
                 "#require" => {
                     for wanted in rest.split_whitespace() {
                         let known = FEATURES.iter().find(|(name, _)| *name == wanted);
@@ -176,6 +186,7 @@ impl Expander<'_> {
     fn constant(&self, name: &str) -> Result<&str, String> {
         self.constants
             .iter()
+            .chain(&self.defined)
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
             .ok_or_else(|| format!("{name} is not a constant of this shader"))

@@ -1,5 +1,5 @@
 // What the products of activations X with a stored matrix W have in common: parameters, bindings, and four neighbouring
-// elements of each operand. EDGES == none: the shape of W and the windows' strides and offsets are such that whole vectors
+// elements of each operand. Of W's sides, WIDTH is the result's and SUM is the one that is summed over. EDGES == none: the shape of W and the windows' strides and offsets are such that whole vectors
 // lie within the matrices; only the last tokens' tile may be cut.
 
 #import element
@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
 // A token beyond the last reads the last one: its sums are not stored.
-fn x_elements(token: u32, column: u32, width: u32) -> vec4<f32> {
+fn x_elements(token: u32, column: u32) -> vec4<f32> {
     return x[(min(token, params.tokens - 1u) * params.x_stride + params.x_offset + column) >> 2u];
 }
 
@@ -35,11 +35,11 @@ fn w_elements(row: u32, column: u32) -> vec4<f32> {
     return unpack_elements(w[(row * params.columns + column) >> 2u]);
 }
 
-fn y_elements(token: u32, column: u32, width: u32) -> vec4<f32> {
+fn y_elements(token: u32, column: u32) -> vec4<f32> {
     return y[(min(token, params.tokens - 1u) * params.y_stride + params.y_offset + column) >> 2u];
 }
 
-fn store_y(token: u32, column: u32, width: u32, elements: vec4<f32>) {
+fn store_y(token: u32, column: u32, elements: vec4<f32>) {
     if token < params.tokens {
         y[(token * params.y_stride + params.y_offset + column) >> 2u] = elements;
     }
@@ -49,12 +49,12 @@ fn store_y(token: u32, column: u32, width: u32, elements: vec4<f32>) {
 @group(0) @binding(2) var<storage, read> w: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-// Zero where they lie beyond the matrix, which has `width` columns.
-fn x_elements(token: u32, column: u32, width: u32) -> vec4<f32> {
+// Zero where they lie beyond the matrix.
+fn x_elements(token: u32, column: u32) -> vec4<f32> {
     let place = token * params.x_stride + params.x_offset + column;
     var elements = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
-        if token < params.tokens && column + i < width {
+        if token < params.tokens && column + i < params.#{SUM} {
             elements[i] = x[place + i];
         }
     }
@@ -72,21 +72,21 @@ fn w_elements(row: u32, column: u32) -> vec4<f32> {
     return elements;
 }
 
-fn y_elements(token: u32, column: u32, width: u32) -> vec4<f32> {
+fn y_elements(token: u32, column: u32) -> vec4<f32> {
     let place = token * params.y_stride + params.y_offset + column;
     var elements = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
-        if token < params.tokens && column + i < width {
+        if token < params.tokens && column + i < params.#{WIDTH} {
             elements[i] = y[place + i];
         }
     }
     return elements;
 }
 
-fn store_y(token: u32, column: u32, width: u32, elements: vec4<f32>) {
+fn store_y(token: u32, column: u32, elements: vec4<f32>) {
     let place = token * params.y_stride + params.y_offset + column;
     for (var i = 0u; i < 4u; i++) {
-        if token < params.tokens && column + i < width {
+        if token < params.tokens && column + i < params.#{WIDTH} {
             y[place + i] = elements[i];
         }
     }

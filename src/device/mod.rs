@@ -21,6 +21,7 @@ pub use buffer::{Buffer, CpuBindings, Read, Write};
 pub use features::{Features, MatrixProduct, Scalar};
 pub use scratch::Lease;
 
+use crate::kernels::precision::Precision;
 use crate::kernels::tuning::Tuning;
 use crate::kernels::{Cost, Shader};
 use crate::{Error, Result};
@@ -35,6 +36,7 @@ pub struct Device(Arc<Inner>, Settings);
 #[derive(Clone, Debug, Default)]
 struct Settings {
     tuning: Arc<Tuning>,
+    precision: Precision,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Device {
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let gpu = Gpu::new(device, queue)?;
-        let settings = Settings { tuning: Arc::new(Tuning::built_in(gpu.class())) };
+        let settings = Settings { tuning: Arc::new(Tuning::built_in(gpu.class())), ..Settings::default() };
         let inner = Arc::new(Inner {
             backend: Backend::Gpu(Box::new(gpu)),
             budget: Budget::new(memory),
@@ -126,6 +128,18 @@ impl Device {
     #[must_use]
     pub fn with_tuning(&self, tuning: Tuning) -> Self {
         Device(self.0.clone(), Settings { tuning: Arc::new(tuning), ..self.1.clone() })
+    }
+
+    /// A handle of this device whose linear layers are computed in this precision. That the device can do so is the caller's
+    /// business: see [`precision::open_mixed`](crate::kernels::precision::open_mixed).
+    #[must_use]
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Device(self.0.clone(), Settings { precision, ..self.1.clone() })
+    }
+
+    /// In what precision linear layers are computed.
+    pub fn precision(&self) -> Precision {
+        self.1.precision
     }
 
     /// What chooses the variants of kernels.

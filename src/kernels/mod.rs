@@ -14,6 +14,7 @@ pub mod linear;
 pub mod loss;
 pub mod norm;
 mod operands;
+pub mod precision;
 mod real;
 pub mod reduce;
 pub(crate) mod shader;

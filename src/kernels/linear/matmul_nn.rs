@@ -1,7 +1,7 @@
 //! `Y = X W`: `y[t, c] = start + Σ_r x[t, r] w[r, c]`. The input gradient of a linear layer stored `[out, in]`, and the
 //! forward product of one stored `[in, out]`.
 
-use super::product_variant;
+use super::{mixed_nn, product_variant};
 use crate::device::Device;
 use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::operands::decoded;
@@ -37,6 +37,7 @@ kernel_params! {
 }
 
 /// Computes `y = x w` for `tokens` rows, or adds to `y` where `accumulate` is set.
+/// In mixed precision, `linear/mixed_nn` does it.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -48,6 +49,9 @@ pub fn run(
     y: Window<'_>,
     accumulate: bool,
 ) -> Result<()> {
+    if let Some(unit) = device.precision().unit(w.rows, w.columns) {
+        return mixed_nn::run(device, unit, tokens, x, w, y, accumulate);
+    }
     let params = Params {
         tokens: index(tokens)?,
         rows: index(w.rows)?,

@@ -3,6 +3,10 @@
 
 pub mod matmul_nn;
 pub mod matmul_nt;
+pub mod mixed_importance;
+pub mod mixed_nn;
+pub mod mixed_nt;
+pub mod row_exponents;
 pub mod weight_grads;
 pub mod weight_importance;
 
@@ -13,7 +17,16 @@ use crate::kernels::tuning::{AdapterClass, Problem};
 use crate::kernels::{Kernel, Window};
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[matmul_nn::KERNEL, matmul_nt::KERNEL, weight_grads::KERNEL, weight_importance::KERNEL];
+pub const KERNELS: &[Kernel] = &[
+    matmul_nn::KERNEL,
+    matmul_nt::KERNEL,
+    mixed_importance::KERNEL,
+    mixed_nn::KERNEL,
+    mixed_nt::KERNEL,
+    row_exponents::KERNEL,
+    weight_grads::KERNEL,
+    weight_importance::KERNEL,
+];
 
 /// The permutation of a product's shader, and its tile: by the tuning of the device, or the rule that is built in.
 /// `depth` is how many terms the sums have; `windows` are the strides and offsets of the activations. All permutations give

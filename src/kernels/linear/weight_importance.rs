@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::gradient_variant;
+use super::{gradient_variant, mixed_importance};
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
@@ -40,7 +40,7 @@ kernel_params! {
 
 /// Accumulates the gradients of all `segments` into `importance` `[rows, columns]`, in order, from the stored values on.
 /// For a matrix stored `[out, in]`, `left` is the gradient at the layer's output and `right` its input; for one stored
-/// `[in, out]` it is the other way round.
+/// `[in, out]` it is the other way round. In mixed precision, `linear/mixed_importance` does it.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -54,6 +54,9 @@ pub fn run(
     columns: usize,
     importance: &Buffer,
 ) -> Result<()> {
+    if let Some(unit) = device.precision().unit(rows, columns) {
+        return mixed_importance::run(device, unit, accumulate, segments, left, right, rows, columns, importance);
+    }
     let params = Params {
         units: index(segments.count)?,
         rows: index(rows)?,
