@@ -40,8 +40,14 @@ impl Common {
     /// When there is no such device, or it cannot be opened.
     pub fn open_device(&self) -> Result<Device> {
         let device = open(self.device, self.memory)?;
-        self.detail(&format!("device: {}", device.name()));
+        self.opened(&device);
         Ok(device)
+    }
+
+    /// Says which device was opened, and what was wrong with the choices that an earlier run kept for it.
+    pub fn opened(&self, device: &Device) {
+        self.detail(&format!("device: {}", device.name()));
+        device.tuning().warnings().iter().for_each(|warning| self.note(warning));
     }
 
     /// The flags that were given, as another command takes them: `add` hears each with its values.

@@ -13,6 +13,7 @@ mod input;
 mod inspect;
 mod measure;
 mod output;
+mod precision;
 mod progress;
 mod size;
 

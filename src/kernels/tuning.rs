@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::linear;
 use super::tile::NAMES;
+use super::{Kernel, linear, loss, norm, reduce};
+use crate::device::Device;
 use crate::{Element, Error, Result};
 
 /// The file's format.
@@ -62,15 +63,38 @@ impl Problem {
     }
 }
 
-/// The variants of a kernel that tuning may try: values of its permutation `TILE`. Empty where there is nothing to choose.
+/// The variants of a kernel that tuning may try: tiles of products, or whether reductions use subgroups. Empty where there is
+/// nothing to choose.
 pub fn candidates(kernel: &str) -> &'static [&'static str] {
+    let is_one_of = |kernels: &[Kernel]| kernels.iter().any(|k| k.name == kernel);
     let tiled = [
         linear::matmul_nt::KERNEL,
         linear::matmul_nn::KERNEL,
         linear::weight_importance::KERNEL,
         linear::weight_grads::KERNEL,
     ];
-    if tiled.iter().any(|k| k.name == kernel) { NAMES } else { &[] }
+    if is_one_of(&tiled) {
+        NAMES
+    } else if is_one_of(norm::KERNELS) || is_one_of(&[loss::log_sum_exp::KERNEL, reduce::square_sum::KERNEL]) {
+        &["subgroup", "tree"]
+    } else {
+        &[]
+    }
+}
+
+/// The permutation `REDUCTION` of a kernel that reduces `rows` rows of `width` elements: with subgroups where the device has
+/// them, unless tuning found the tree to be faster. Both have the same bits.
+pub(crate) fn reduction(device: &Device, kernel: &'static str, rows: usize, width: usize) -> &'static str {
+    let problem = Problem { kernel, element: None, rows, columns: width };
+    let smallest = device.features().subgroups.map(|[smallest, _]| smallest);
+    match (device.tuning().measured(&problem), smallest) {
+        (Some("tree"), _) => "tree",
+        (_, Some(8)) => "8",
+        (_, Some(16)) => "16",
+        (_, Some(32)) => "32",
+        (_, Some(64)) => "64",
+        _ => "tree",
+    }
 }
 
 /// The choices for one adapter.

@@ -3,9 +3,9 @@
 use efface::Element;
 use efface::kernels::linear::matmul_nn::{Params, reference, run};
 use efface::kernels::{Matrix, Window};
-use kernels_tests::{Random, assert_close, devices, wide};
+use kernels_tests::{Random, assert_close, devices, variants, wide};
 
-use crate::{stored, tiled};
+use crate::stored;
 
 #[test]
 fn matches_float64() {
@@ -142,7 +142,7 @@ fn all_tiles_give_the_same_bits() {
         };
         let want = formula(&p, &wide(&x), &wide(&w), &wide(&y));
         let mut first: Option<Vec<f32>> = None;
-        for (name, device) in tiled("linear/matmul_nn") {
+        for (name, device) in variants("linear/matmul_nn") {
             let bw = device.upload_new(&bytes).unwrap();
             let matrix = Matrix { buffer: &bw, element, rows, columns };
             let [bx, by] = [&x, &y].map(|v| device.upload_new(v).unwrap());

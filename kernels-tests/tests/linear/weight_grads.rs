@@ -2,9 +2,9 @@
 
 use efface::kernels::Window;
 use efface::kernels::linear::weight_grads::{Params, reference, run};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
-use crate::{dense, gradient, tiled};
+use crate::{dense, gradient};
 
 /// Down to a single element, judged together: alone, a sum that cancels has next to no size to compare its error with.
 #[test]
@@ -94,7 +94,7 @@ fn all_tiles_give_the_same_bits() {
     };
     let want = gradient(1, tokens, &dense(&left, rows, 0, rows), &dense(&right, columns, 0, columns));
     let mut first: Option<Vec<f32>> = None;
-    for (name, device) in tiled("linear/weight_grads") {
+    for (name, device) in variants("linear/weight_grads") {
         let on = |left: &[f32], right: &[f32], before: usize| {
             let [bl, br] = [left, right].map(|v| device.upload_new(v).unwrap());
             let bg = device.allocate((rows * columns * 4) as u64).unwrap();

@@ -4,9 +4,9 @@
 use efface::device::Device;
 use efface::kernels::linear::weight_importance::{Params, reference, run};
 use efface::kernels::{Accumulate, Segments, Window};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
-use crate::{dense, gradient, tiled};
+use crate::{dense, gradient};
 
 /// One batch: ragged units of a window each into two activations, and the importance before it.
 struct Batch {
@@ -204,7 +204,7 @@ fn all_tiles_give_the_same_bits() {
     for accumulate in Accumulate::ALL {
         let want = odd.formula(accumulate);
         let mut first: Option<Vec<f32>> = None;
-        for (name, device) in tiled("linear/weight_importance") {
+        for (name, device) in variants("linear/weight_importance") {
             let with_edges = odd.on(&device, accumulate, 0, offsets.len() - 1, &importance);
             assert_close(&format!("{name} {accumulate:?}"), &with_edges, &want, 1e-6);
 
