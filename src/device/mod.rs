@@ -386,7 +386,12 @@ impl Device {
             Backend::Cpu => Clock::Host,
             Backend::Gpu(gpu) => {
                 let (clock, of_device) = gpu.end_recording()?;
-                events.extend(of_device);
+                // Clocks that drift apart may put the first or the last of it a little outside.
+                events.extend(of_device.into_iter().map(|event| record::Event {
+                    begin: event.begin.clamp(0.0, seconds),
+                    end: event.end.clamp(0.0, seconds),
+                    ..event
+                }));
                 clock
             }
         };

@@ -150,6 +150,7 @@ impl Loader {
     /// wants them any more.
     fn stage(&self, visit: &Visit, tensors: Option<&Tensors>, stager: &Stager, sender: &Sender<Piece>) -> bool {
         let Some(tensors) = tensors.filter(|_| stager.is_needed()) else { return true };
+        let _span = self.device.span(|| format!("staging {}", self.name(visit)));
         for (part, tensor) in visit.iter().zip(tensors) {
             let parameter = &self.model.parameters[part.parameter];
             let Some((element, bytes)) = tensor.as_ref().filter(|_| parameter.role != Role::Vector) else { continue };
