@@ -39,6 +39,8 @@ fn main(
     for (var i = local; i < params.width; i += WG_SIZE) {
         largest = max(largest, bitcast<u32>(x[first + i]) & MAGNITUDE);
     }
+    atomicStore(&sh_largest, 0u);
+    workgroupBarrier();
     atomicMax(&sh_largest, largest);
     workgroupBarrier();
     if local == 0u {

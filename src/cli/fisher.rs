@@ -73,10 +73,12 @@ pub fn run(args: &Args) -> Result<()> {
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
     let units = args.measure.units(&tokens(&dataset));
+    // The model is hashed while the pass runs: the first who asks for the hash waits for it.
+    input.hash_ahead();
     let labels = args.measure.labels.labels(args.common.seed);
     let device = args.precision.settle(&args.common, input.pass(&device, &args.common, None, labels)?, &units)?.device;
-    let metadata = metadata(args, &input, &dataset, device.precision());
-    let key = key(args, &metadata, &device);
+    let metadata = || metadata(args, &input, &dataset, device.precision());
+    let key = || key(args, &metadata(), &device);
 
     let run = ResumableRun::begin(&partial, &key)?;
     if let Some(error) = taken.filter(|_| !run.was_complete()) {
@@ -105,7 +107,7 @@ fn measure(
     units: &[Unit],
     run: &ResumableRun<'_>,
     outputs: &[(Kind, PathBuf)],
-    metadata: &BTreeMap<String, String>,
+    metadata: &dyn Fn() -> BTreeMap<String, String>,
 ) -> Result<(PassReport, f64)> {
     let common = &args.common;
     let saved = run.memory();
@@ -136,7 +138,7 @@ fn measure(
     }
     run.mark_complete()?;
     for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
-        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;
+        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), &metadata())?;
     }
     Ok((report, seconds))
 }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use efface::Result;
-use efface::device::{Device, open};
+use efface::device::{Device, open_with};
 use efface::kernels::precision::{Precision, Unit, open_mixed};
 use efface::stream::{Pass, Unit as Gradient};
 use efface::unlearn::accuracy::settle;
@@ -39,12 +39,12 @@ impl PrecisionArgs {
     /// When there is no such device, or it cannot be opened.
     pub fn open_device(&self, common: &Common) -> Result<Device> {
         let device = match self.precision {
-            PrecisionName::Full => open(common.device, common.memory)?,
+            PrecisionName::Full => return common.open_device(),
             PrecisionName::Emulated => {
-                open(common.device, common.memory)?.with_precision(Precision::Mixed(Unit::Emulated))
+                open_with(common.device, &common.options())?.with_precision(Precision::Mixed(Unit::Emulated))
             }
             PrecisionName::Mixed => {
-                let (device, refusal) = open_mixed(common.device, common.memory)?;
+                let (device, refusal) = open_mixed(common.device, &common.options())?;
                 if let Some(reason) = refusal {
                     common.note(&format!("full precision is used: {reason}"));
                 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Device, Features};
+use super::{Device, Features, Options};
 use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -139,13 +139,20 @@ fn choose(choice: Choice, hardware: &[bool]) -> Result<Option<usize>> {
     }
 }
 
-/// Opens the device that `choice` takes, with `memory` bytes as its budget (none: all that the device has). Variants of
-/// kernels that were measured on it before are taken (see [`Tuning::cache_file`]).
+/// Opens the device that `choice` takes, with `memory` bytes as its budget (none: all that the device has).
 ///
 /// # Errors
 /// When there is no such adapter, or it cannot be opened.
 pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
-    let memory = memory.unwrap_or(u64::MAX);
+    open_with(choice, &Options { memory, ..Options::default() })
+}
+
+/// Opens the device that `choice` takes.
+///
+/// # Errors
+/// When there is no such adapter, or it cannot be opened.
+pub fn open_with(choice: Choice, options: &Options) -> Result<Device> {
+    let memory = options.memory.unwrap_or(u64::MAX);
     if choice == Choice::Cpu {
         return Ok(Device::cpu(memory));
     }
@@ -165,9 +172,9 @@ pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
         ..Default::default()
     }))
     .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
-    let device = Device::assemble(device, queue, memory, &adapter.cooperative_matrix_properties())?;
-    Ok(match Tuning::cache_file() {
-        Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), &path)),
+    let device = Device::assemble(device, queue, options, &adapter.cooperative_matrix_properties())?;
+    Ok(match &options.tuning {
+        Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), path)),
         None => device,
     })
 }

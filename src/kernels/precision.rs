@@ -12,7 +12,7 @@ use half::f16;
 use super::linear::{mixed_importance, mixed_nn, mixed_nt, row_exponents};
 use super::tile::Tile;
 use super::{Accumulate, Matrix, Real, Segments, Window};
-use crate::device::{Choice, Device, Features, Scalar, open};
+use crate::device::{Choice, Device, Features, Options, Scalar, open_with};
 use crate::random::Random;
 use crate::{Element, Error, Result};
 
@@ -97,9 +97,9 @@ impl Unit {
 ///
 /// # Errors
 /// When there is no such device, or it cannot be opened.
-pub fn open_mixed(choice: Choice, memory: Option<u64>) -> Result<(Device, Option<String>)> {
+pub fn open_mixed(choice: Choice, options: &Options) -> Result<(Device, Option<String>)> {
     // On a device of its own: one whose driver rejects a shader is of no more use.
-    let trial = open(choice, None)?;
+    let trial = open_with(choice, &Options { memory: None, ..options.clone() })?;
     let unit = Unit::best(trial.features());
     let refusal = match unit {
         None => Some(format!("{} offers no matrix units that efface can use", trial.name())),
@@ -108,7 +108,7 @@ pub fn open_mixed(choice: Choice, memory: Option<u64>) -> Result<(Device, Option
         }
     };
     drop(trial);
-    let device = open(choice, memory)?;
+    let device = open_with(choice, options)?;
     Ok(match (unit, refusal) {
         (Some(unit), None) => (device.with_precision(Precision::Mixed(unit)), None),
         (_, refusal) => (device, refusal),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::tile::NAMES;
 use super::{Kernel, linear, loss, norm, reduce};
-use crate::device::Device;
+use crate::device::{Device, cache_directory};
 use crate::{Element, Error, Result};
 
 /// The file's format.
@@ -145,19 +145,10 @@ impl Tuning {
         tuning
     }
 
-    /// Where choices are kept: `efface/tuning.json` in the user's cache directory; none where the system names none.
+    /// Where choices are kept: `tuning.json` in the [user's cache directory](cache_directory); none where the environment names
+    /// none.
     pub fn cache_file() -> Option<PathBuf> {
-        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = || named("HOME");
-        let cache = if cfg!(windows) {
-            named("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            home().map(|home| home.join("Library/Caches"))
-        } else {
-            // The specification asks to ignore a relative path.
-            named("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| home().map(|home| home.join(".cache")))
-        };
-        cache.map(|cache| cache.join("efface").join("tuning.json"))
+        cache_directory().map(|directory| directory.join("tuning.json"))
     }
 
     /// What was passed over when the file was read, a line each.
