@@ -133,6 +133,8 @@ struct Story<'a> {
     command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
+    /// In what precision importance was measured.
+    precision: Precision,
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
@@ -207,6 +209,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         command_line: &command_line,
         input: &input,
         device: &device,
+        precision: measuring.precision(),
         data: &data,
         probing: &probing,
         outcome: &outcome,
