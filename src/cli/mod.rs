@@ -2,6 +2,7 @@
 //! `common.rs` (device and memory), `input.rs` (checkpoint and data), `progress.rs` and `output.rs`.
 
 mod apply;
+mod bench;
 mod common;
 mod demo;
 mod devices;
@@ -48,6 +49,7 @@ enum Command {
     Eval(eval::Args),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
+    Bench(bench::Args),
 }
 
 /// Parses the arguments, runs the command and says in one line what went wrong.
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),
+        Command::Bench(args) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
