@@ -7,6 +7,7 @@
 //! | `cases/` | for every registered kernel its problems: data, launch, cost, and a check against its float64 reference |
 //! | `timing.rs` | median and spread of a launch |
 //! | `jobs.rs` | whole passes: Fisher beside the plain backward pass, streamed beside resident, cost against size |
+//! | `tune.rs` | every variant of a kernel, tried |
 //! | `model.rs` | a checkpoint of random weights for them |
 //!
 //! A figure is only worth something beside its roof and after its check: a case is checked first, on the data that is then
@@ -21,6 +22,7 @@ mod model;
 mod roofs;
 mod shape;
 mod timing;
+mod tune;
 
 pub use case::{Accuracy, Case, Prepared};
 pub use jobs::{Bench, Job, Kind as JobKind, Line};
@@ -28,6 +30,7 @@ pub use model::write_random;
 pub use roofs::Roofs;
 pub use shape::{SHAPES, Shape};
 pub use timing::Timing;
+pub use tune::{Tried, Tuned, choose, has_variants, try_variants};
 
 use crate::device::Device;
 use crate::kernels::Cost;
@@ -71,6 +74,8 @@ pub enum Roof {
     Bandwidth,
     /// The rate of fused multiply-adds.
     Arithmetic,
+    /// The rate of matrix units.
+    Matrix,
 }
 
 impl Roof {
@@ -79,6 +84,7 @@ impl Roof {
         match self {
             Roof::Bandwidth => "bandwidth",
             Roof::Arithmetic => "arithmetic",
+            Roof::Matrix => "matrix units",
         }
     }
 }
@@ -94,7 +100,7 @@ pub fn measure(device: &Device, case: &Case, roofs: &Roofs, seconds: f64, seed: 
     let accuracy = prepared.check()?;
     let timing = timing::of(device, seconds, || prepared.launch())?;
     let cost = prepared.cost;
-    let roof = roofs.bound(cost, timing.median);
+    let roof = roofs.bound(case.kernel, cost, timing.median);
     let (kernel, model, problem, tokens) = (case.kernel, case.model, case.problem.clone(), case.tokens);
     Ok(Measured { kernel, model, problem, tokens, cost, timing, accuracy, roof })
 }

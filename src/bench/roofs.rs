@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::{Bound, Roof, timing};
-use crate::device::{Buffer, Device};
+use crate::device::Device;
 use crate::kernels::linear::matmul_nt;
+use crate::kernels::precision::Unit;
 use crate::kernels::{Cost, Matrix, Window, roof};
 use crate::random::Random;
 use crate::{Element, Result};
@@ -23,6 +24,8 @@ pub struct Roofs {
     pub multiply_add: f64,
     /// Operations per second of a dense f32 product, in a call of the linear algebra library; on the CPU only.
     pub product: Option<f64>,
+    /// Operations per second of the matrix units: factors in half, sums in single precision; none where there are none.
+    pub matrix: Option<f64>,
     /// Bytes per second from the host to the device; none where they are one.
     pub upload: Option<f64>,
     /// Bytes per second from the device to the host; none where they are one.
@@ -39,18 +42,22 @@ impl Roofs {
         let [from, to] = [device.allocate(bytes as u64)?, device.allocate(bytes as u64)?];
         let copy = timing::of(device, seconds, || roof::copy::run(device, bytes / 4, &from, &to))?.least;
         let sums = device.allocate(roof::multiply_add::INVOCATIONS as u64 * 4)?;
-        let rounds = rounds(device, &sums)?;
+        let rounds = rounds(device, |rounds| roof::multiply_add::run(device, rounds, &sums))?;
         let chains = timing::of(device, seconds, || roof::multiply_add::run(device, rounds, &sums))?.least;
         let mut roofs = Roofs {
             copy: 2.0 * bytes as f64 / copy,
             multiply_add: roof::multiply_add::cost(rounds).operations as f64 / chains,
             product: None,
+            matrix: None,
             upload: None,
             download: None,
         };
         if device.is_cpu() {
             roofs.product = Some(product(device, seconds)?);
             return Ok(roofs);
+        }
+        if let Some(unit) = Unit::best(device.features()) {
+            roofs.matrix = Some(matrix(device, unit, seconds)?);
         }
         let mut host = vec![1u8; bytes];
         let upload = || {
@@ -62,11 +69,15 @@ impl Roofs {
         Ok(roofs)
     }
 
-    /// The roof that binds a launch of this cost, and how near `seconds` comes to it.
-    pub fn bound(&self, cost: Cost, seconds: f64) -> Option<Bound> {
+    /// The roof that binds a launch of this kernel and cost, and how near `seconds` comes to it.
+    pub fn bound(&self, kernel: &str, cost: Cost, seconds: f64) -> Option<Bound> {
         let moved = cost.bytes as f64 / self.copy;
-        let computed = cost.operations as f64 / self.multiply_add;
-        let by = if moved > computed { Roof::Bandwidth } else { Roof::Arithmetic };
+        let (ceiling, rate) = match self.matrix {
+            Some(matrix) if on_matrix_units(kernel) => (Roof::Matrix, matrix),
+            _ => (Roof::Arithmetic, self.multiply_add),
+        };
+        let computed = cost.operations as f64 / rate;
+        let by = if moved > computed { Roof::Bandwidth } else { ceiling };
         let share = moved.max(computed) / seconds;
         share.is_finite().then_some(Bound { by, share })
     }
@@ -77,12 +88,26 @@ impl Roofs {
     }
 }
 
-/// As many rounds of multiply-adds as take some hundredths of a second: a software driver does far fewer than a GPU.
-fn rounds(device: &Device, sums: &Buffer) -> Result<u32> {
+/// Whether a kernel multiplies on matrix units where there are any.
+fn on_matrix_units(kernel: &str) -> bool {
+    kernel.starts_with("linear/mixed_") || kernel == roof::matrix_multiply::KERNEL.name
+}
+
+/// The rate of matrix units.
+fn matrix(device: &Device, unit: Unit, seconds: f64) -> Result<f64> {
+    let sums = device.allocate(roof::matrix_multiply::INVOCATIONS as u64 * 4)?;
+    let products = |rounds| roof::matrix_multiply::run(device, unit, rounds, &sums);
+    let rounds = rounds(device, products)?;
+    let least = timing::of(device, seconds, || products(rounds))?.least;
+    Ok(roof::matrix_multiply::cost(unit, rounds).operations as f64 / least)
+}
+
+/// As many rounds as take some milliseconds: a software driver does far fewer than a GPU.
+fn rounds(device: &Device, launch: impl Fn(u32) -> Result<()>) -> Result<u32> {
     let mut rounds = 16;
     while rounds < 1 << 20
         && least(0.0, || {
-            roof::multiply_add::run(device, rounds, sums)?;
+            launch(rounds)?;
             device.synchronize()
         })? < 5e-3
     {
@@ -123,12 +148,15 @@ mod tests {
 
     #[test]
     fn the_binding_roof_is_the_one_that_takes_longer() {
-        let roofs = Roofs { copy: 100.0, multiply_add: 1000.0, product: None, upload: None, download: None };
+        let (matrix, none) = (Some(4000.0), None);
+        let roofs = Roofs { copy: 100.0, multiply_add: 1000.0, product: none, matrix, upload: none, download: none };
         assert_eq!(roofs.ridge(), 10.0);
-        let bound = roofs.bound(Cost { bytes: 200, operations: 1000 }, 4.0).unwrap();
+        let bound = roofs.bound("linear/matmul_nt", Cost { bytes: 200, operations: 1000 }, 4.0).unwrap();
         assert_eq!(bound, Bound { by: Roof::Bandwidth, share: 0.5 });
-        let bound = roofs.bound(Cost { bytes: 10, operations: 1000 }, 2.0).unwrap();
+        let bound = roofs.bound("linear/matmul_nt", Cost { bytes: 10, operations: 1000 }, 2.0).unwrap();
         assert_eq!(bound, Bound { by: Roof::Arithmetic, share: 0.5 });
+        let bound = roofs.bound("linear/mixed_nt", Cost { bytes: 10, operations: 1000 }, 2.0).unwrap();
+        assert_eq!(bound, Bound { by: Roof::Matrix, share: 0.125 });
     }
 
     #[test]

@@ -2,16 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use efface::bench::{self, Bench, Case, Job, JobKind, Line, Roofs, SHAPES, Shape, cases, measure, write_random};
+use efface::bench::{
+    self, Bench, Case, Job, JobKind, Line, Roofs, SHAPES, Shape, cases, choose, has_variants, measure, try_variants,
+    write_random,
+};
 use efface::checkpoint::AtomicFile;
 use efface::device::Device;
-use efface::report::bench::{BenchReport, Skipped, render_html, render_json, render_text};
+use efface::kernels::tuning::Tuning;
+use efface::report::bench::{BenchReport, Removal, Skipped, render_html, render_json, render_text};
 use efface::stream::PassOptions;
 use efface::unlearn::names::matches;
 use efface::{Error, Result};
 
 use super::common::Common;
 use super::output;
+use super::precision::{PrecisionArgs, PrecisionName};
 use super::progress::Progress;
 
 /// Measure this machine's roofs, then how close every kernel comes to them, each checked against float64 in the same run.
@@ -20,6 +25,7 @@ use super::progress::Progress;
     efface bench\n  \
     efface bench --kernels 'linear/*' --models llama-3-8b --tokens 256 2048 --device gpu\n  \
     efface bench --all --json > bench.json\n  \
+    efface bench --tune --kernels 'linear/*' --device gpu\n  \
     efface bench --whole-job --shape smollm2-135m --html bench.html\n\n\
     Exit status 1 if a kernel's result is wrong, however fast it is.")]
 pub struct Args {
@@ -39,8 +45,12 @@ pub struct Args {
     /// Seconds for each case.
     #[arg(long, value_name = "S", default_value_t = 0.15, value_parser = positive)]
     seconds: f64,
+    /// Try every variant of the kernels that have several, take for each class of shapes the fastest one that is right, and
+    /// keep that in the user's cache directory for later runs of every command on this adapter.
+    #[arg(long, conflicts_with = "whole_job")]
+    tune: bool,
     /// Time whole passes instead of kernels: Fisher beside the plain backward pass, streamed beside resident, cost over
-    /// samples and parameters.
+    /// samples and parameters, and `efface demo` from start to end.
     #[arg(long)]
     whole_job: bool,
     /// The model of the whole passes.
@@ -49,9 +59,17 @@ pub struct Args {
     /// Or random weights of this shape, in a temporary directory [default: smollm2-135m].
     #[arg(long, value_name = "NAME", requires = "whole_job")]
     shape: Option<String>,
+    /// Keep the checkpoint of random weights here; must not exist.
+    #[arg(long, value_name = "DIR", requires = "whole_job", conflicts_with = "model")]
+    keep: Option<PathBuf>,
     /// Write a page with rooflines and all tables.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write what --json prints to a file as well.
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -67,8 +85,18 @@ fn positive(text: &str) -> std::result::Result<f64, String> {
 /// When a flag names what there is not, the device failed, or a kernel's result is wrong.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    if !args.whole_job && args.precision.precision != PrecisionName::Full {
+        return Err(Error::argument(
+            "--precision belongs to --whole-job; the kernels linear/mixed_* are timed without it",
+        ));
+    }
+    // Refused now rather than after minutes of work.
+    for path in [&args.html, &args.json_file].into_iter().flatten() {
+        AtomicFile::check(path)?;
+    }
     let selected = if args.whole_job { Vec::new() } else { select(args)? };
-    let device = common.open_device()?;
+    let device = args.precision.open_device(common)?;
+    let cache = tuning_file(args, &device)?;
     let cases = if args.whole_job { Vec::new() } else { of_shapes(args, &device, &selected)? };
     let progress = Progress::new(common, "measuring roofs");
     let roofs = Roofs::measure(&device, args.seconds.max(0.3))?;
@@ -81,29 +109,86 @@ pub fn run(args: &Args) -> Result<()> {
         roofs,
         kernels: Vec::new(),
         skipped: Vec::new(),
+        tuned: Vec::new(),
         jobs: Vec::new(),
+        removal: None,
         lines: Vec::new(),
         notes: Vec::new(),
     };
     if args.whole_job {
         whole_jobs(args, &device, &mut report)?;
+    } else if let Some(path) = &cache {
+        tune(args, &device, &cases, path, &mut report)?;
     } else {
         kernels(args, &device, &cases, &mut report)?;
     }
     if let Some(path) = &args.html {
-        let mut file = AtomicFile::create(path)?;
-        std::io::Write::write_all(&mut file, render_html(&report).as_bytes()).map_err(|e| Error::writing(path, e))?;
-        file.commit()?;
+        save(path, &render_html(&report))?;
+    }
+    if let Some(path) = &args.json_file {
+        save(path, &(render_json(&report) + "\n"))?;
     }
     if common.json {
         output::print(&(render_json(&report) + "\n"))?;
     } else {
         output::print(&render_text(&report, output::columns()))?;
     }
-    match report.failed() {
-        0 => Ok(()),
-        failed => Err(Error::Failed(format!("{failed} of {} cases gave a wrong result", report.kernels.len()))),
+    match (report.failed(), report.wrong_variants()) {
+        (0, 0) => Ok(()),
+        (0, wrong) => Err(Error::Failed(format!("{wrong} variants gave a wrong result"))),
+        (failed, _) => Err(Error::Failed(format!("{failed} of {} cases gave a wrong result", report.kernels.len()))),
     }
+}
+
+fn save(path: &Path, text: &str) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|e| Error::writing(path, e))?;
+    file.commit()
+}
+
+/// Where `--tune` keeps what it finds.
+fn tuning_file(args: &Args, device: &Device) -> Result<Option<PathBuf>> {
+    if !args.tune {
+        return Ok(None);
+    }
+    if device.is_cpu() {
+        return Err(Error::argument("--tune: on the CPU every kernel has one variant; choose a GPU with --device"));
+    }
+    let path = Tuning::cache_file();
+    let reason =
+        "--tune: the environment names no cache directory; set XDG_CACHE_HOME or HOME (on Windows LOCALAPPDATA)";
+    path.ok_or_else(|| Error::argument(reason)).map(Some)
+}
+
+/// Tries variants, and writes what is to be taken to `path`.
+fn tune(args: &Args, device: &Device, cases: &[Case], path: &Path, report: &mut BenchReport) -> Result<()> {
+    let cases: Vec<&Case> = cases.iter().filter(|case| has_variants(case)).collect();
+    if cases.is_empty() {
+        return Err(Error::argument("--tune: the chosen kernels have one variant each"));
+    }
+    let progress = Progress::new(&args.common, "variants");
+    let mut tried = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        match try_variants(device, case, args.seconds, args.common.seed) {
+            Ok(found) => tried.extend(found),
+            Err(error @ Error::Budget { .. }) => {
+                report.skipped.push(Skipped { case: format!("{case:?}"), reason: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+        device.free_scratch();
+        progress.tick(number as u64 + 1, cases.len() as u64);
+    }
+    let (tuning, tuned) = choose(device, tried)?;
+    let taken = tuned.iter().filter(|tuned| tuned.taken.is_some()).count();
+    if taken > 0 {
+        tuning.write(&device.name(), path)?;
+        report.notes.push(format!("{taken} of {} classes changed; kept in {}", tuned.len(), path.display()));
+    } else {
+        report.notes.push(format!("none of {} classes changed", tuned.len()));
+    }
+    report.tuned = tuned;
+    Ok(())
 }
 
 /// The patterns of kernels, each of which must match one.
@@ -180,7 +265,10 @@ fn jobs_in(
     let dir = match (&args.model, shape) {
         (Some(dir), _) => dir.clone(),
         (None, Some(shape)) => {
-            let dir = temporary.join("model");
+            let dir = args.keep.clone().unwrap_or_else(|| temporary.join("model"));
+            if dir.exists() {
+                return Err(Error::argument(format!("{} exists already", dir.display())));
+            }
             write_random(shape, shape.layers, common.seed, &dir)?;
             dir
         }
@@ -192,7 +280,7 @@ fn jobs_in(
     } else {
         args.tokens.iter().map(|n| *n as usize).collect()
     };
-    let total = tokens.len() as u64 * 3 + 2 + 4 + 4;
+    let total = tokens.len() as u64 * 3 + 2 + 4 + 4 + REMOVALS as u64;
     let mut done = 0;
     let mut step = || {
         done += 1;
@@ -228,7 +316,40 @@ fn jobs_in(
         }
         report.lines.push(Line::through("parameters", points));
     }
+    report.removal = Some(removal(args, temporary, &mut step)?);
     Ok(())
+}
+
+/// Runs of the main job.
+const REMOVALS: usize = 3;
+
+/// Runs `efface demo` as a process of its own: the main job from the call to the report.
+fn removal(args: &Args, temporary: &Path, step: &mut dyn FnMut()) -> Result<Removal> {
+    let program = std::env::current_exe().map_err(|e| Error::Failed(format!("this program is not found: {e}")))?;
+    std::fs::create_dir_all(temporary).map_err(|e| Error::writing(temporary, e))?;
+    let mut words: Vec<String> = vec!["demo".into()];
+    let common = Common { json: false, quiet: false, verbose: false, memory: None, ..args.common.clone() };
+    common.repeat(&mut |flag, values| {
+        words.push(flag.to_string());
+        words.extend_from_slice(values);
+    });
+    let mut seconds = Vec::new();
+    for run in 0..REMOVALS {
+        let start = std::time::Instant::now();
+        let out = temporary.join(format!("demo-{run}"));
+        let child =
+            std::process::Command::new(&program).args(&words).args(["--quiet", "--json", "--out"]).arg(out).output();
+        let child = child.map_err(|e| Error::Failed(format!("efface demo did not start: {e}")))?;
+        if !child.status.success() {
+            let said = String::from_utf8_lossy(&child.stderr);
+            return Err(Error::Failed(format!("efface demo failed: {}", said.trim())));
+        }
+        seconds.push(start.elapsed().as_secs_f64());
+        step();
+    }
+    seconds.sort_by(f64::total_cmp);
+    let seconds = [seconds[REMOVALS / 2], seconds[0], seconds[REMOVALS - 1]];
+    Ok(Removal { command: format!("efface {}", words.join(" ")), seconds })
 }
 
 /// The same pass with all weights on the device and with a budget of a tenth of the model.

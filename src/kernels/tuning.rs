@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -103,7 +104,18 @@ pub struct Tuning {
     class: AdapterClass,
     measured: BTreeMap<String, &'static str>,
     forced: BTreeMap<&'static str, &'static str>,
+    answered: Answered,
     warnings: Vec<String>,
+}
+
+/// The problems for which a forced variant was taken. No part of what a table says.
+#[derive(Clone, Debug, Default)]
+struct Answered(Arc<Mutex<Vec<Problem>>>);
+
+impl PartialEq for Answered {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Tuning {
@@ -172,9 +184,15 @@ impl Tuning {
     /// When the kernel has no such variant.
     pub fn forced(&self, kernel: &'static str, variant: &str) -> Result<Self> {
         let variant = known(kernel, variant)?;
-        let mut tuning = self.clone();
+        let mut tuning = Tuning { answered: Answered::default(), ..self.clone() };
         tuning.forced.insert(kernel, variant);
         Ok(tuning)
+    }
+
+    /// The problems that kernels were launched with, of those that have a [forced](Tuning::forced) variant: what a figure
+    /// that was measured so is a figure of.
+    pub fn answered(&self) -> Vec<Problem> {
+        self.answered.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes the measured choices for `adapter` to `path`, keeping what the file has for others. The file is replaced as a
@@ -198,9 +216,15 @@ impl Tuning {
 
     /// The measured (or forced) variant for a problem, if there is one.
     pub fn measured(&self, problem: &Problem) -> Option<&'static str> {
-        let forced = self.forced.get(problem.kernel).copied();
-        if forced.is_some() || self.measured.is_empty() {
-            return forced;
+        if let Some(variant) = self.forced.get(problem.kernel) {
+            let mut answered = self.answered.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !answered.contains(problem) {
+                answered.push(*problem);
+            }
+            return Some(variant);
+        }
+        if self.measured.is_empty() {
+            return None;
         }
         self.measured.get(&problem.class()).copied()
     }
@@ -296,6 +320,9 @@ mod tests {
         assert!(tuning.forced(KERNEL, "8").is_err());
         let forced = tuning.forced(KERNEL, "64").unwrap();
         assert_eq!(forced.measured(&problem(1)), Some("64"));
+        assert_eq!(forced.measured(&problem(1)), Some("64"));
+        assert_eq!(forced.answered(), [problem(1)]);
+        assert_eq!((forced.forced(KERNEL, "32").unwrap().answered(), tuning.answered()), (Vec::new(), Vec::new()));
         assert_eq!(tuning.measured(&problem(1)), None);
     }
 }

@@ -6,7 +6,7 @@ use super::format::{bytes, fixed, number, percent, scientific, seconds};
 use super::html::{Document, Tone};
 use super::svg::{Axis, LineChart, LineSeries, Roofline, RooflinePoint};
 use super::table::Table;
-use crate::bench::{Job, Line, Measured, Roofs};
+use crate::bench::{Job, Line, Measured, Roofs, Tuned};
 
 /// A benchmark.
 #[derive(Debug, Clone, Serialize)]
@@ -25,12 +25,25 @@ pub struct BenchReport {
     pub kernels: Vec<Measured>,
     /// Cases that were not run, and why.
     pub skipped: Vec<Skipped>,
+    /// Variants of kernels that were tried, by classes of shapes.
+    pub tuned: Vec<Tuned>,
     /// Whole passes.
     pub jobs: Vec<Job>,
+    /// The main job on the demo's model, as a process of its own.
+    pub removal: Option<Removal>,
     /// Cost against size.
     pub lines: Vec<Line>,
     /// What a reader must know beside the figures.
     pub notes: Vec<String>,
+}
+
+/// The main job from the call to the edited checkpoint, with its evaluation and report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Removal {
+    /// What was called.
+    pub command: String,
+    /// Seconds from start to end of the process: median, least, most.
+    pub seconds: [f64; 3],
 }
 
 /// A case that was not run.
@@ -46,6 +59,11 @@ impl BenchReport {
     /// How many kernels' cases gave a wrong result.
     pub fn failed(&self) -> usize {
         self.kernels.iter().filter(|measured| !measured.accuracy.passes()).count()
+    }
+
+    /// How many variants gave a wrong result.
+    pub fn wrong_variants(&self) -> usize {
+        self.tuned.iter().map(|tuned| tuned.wrong().count()).sum()
     }
 }
 
@@ -85,6 +103,7 @@ fn roofs_line(roofs: &Roofs) -> String {
         format!("they meet at {} operations a byte", number((roofs.ridge() * 10.0).round() / 10.0)),
     ];
     parts.extend(roofs.product.map(|v| format!("dense product {}", rate(v))));
+    parts.push(roofs.matrix.map_or("matrix units none".into(), |v| format!("matrix units {}", rate(v))));
     parts.extend(roofs.upload.map(|v| format!("upload {}", bandwidth(v))));
     parts.extend(roofs.download.map(|v| format!("download {}", bandwidth(v))));
     parts.join(", ")
@@ -124,6 +143,35 @@ fn kernels_table(report: &BenchReport) -> Table {
 /// A short duration with its unit: `12.3 µs`.
 fn seconds_short(value: f64) -> String {
     if value < 1e-3 { format!("{} µs", fixed(value * 1e6, 1)) } else { seconds(value) }
+}
+
+/// A class of shapes a row: what is taken, what that gains, and what was tried.
+fn tuned_table(report: &BenchReport) -> Table {
+    let titles = ["kernel, type, sides", ">cases", "before", ">time", "taken", ">time", ">gain", "tried"];
+    let mut table = Table::new(&titles);
+    for tuned in &report.tuned {
+        let tried = |tried: &crate::bench::Tried| {
+            let verdict = if tried.accuracy.passes() { "" } else { " FAIL" };
+            format!("{} {}{verdict}", tried.variant, seconds_short(tried.seconds))
+        };
+        let after = tuned.seconds_after();
+        table.row([
+            tuned.class.clone(),
+            tuned.cases.len().to_string(),
+            tuned.before.unwrap_or("rule").to_string(),
+            seconds_short(tuned.seconds),
+            tuned.taken.unwrap_or("as before").to_string(),
+            seconds_short(after),
+            percent(1.0 - after / tuned.seconds),
+            tuned.tried.iter().map(tried).collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    table
+}
+
+fn removal_line(removal: &Removal) -> String {
+    let [median, least, most] = removal.seconds.map(seconds);
+    format!("{}: {median} from start to end ({least} to {most})", removal.command)
 }
 
 fn jobs_table(report: &BenchReport) -> Table {
@@ -173,9 +221,16 @@ pub fn render_text(report: &BenchReport, max_width: Option<usize>) -> String {
         out.push('\n');
         out.push_str(&kernels_table(report).to_text(max_width));
     }
+    if !report.tuned.is_empty() {
+        out.push('\n');
+        out.push_str(&tuned_table(report).to_text(max_width));
+    }
     if !report.jobs.is_empty() {
         out.push('\n');
         out.push_str(&jobs_table(report).to_text(max_width));
+    }
+    if let Some(removal) = &report.removal {
+        out.push_str(&format!("\n{}\n", removal_line(removal)));
     }
     for line in &report.lines {
         out.push_str(&format!("\ncost over {}: {}", line.over, line_text(line)));
@@ -210,6 +265,7 @@ pub fn render_json(report: &BenchReport) -> String {
 /// The report as a page.
 pub fn render_html(report: &BenchReport) -> String {
     let (headline, tone) = match (report.failed(), report.kernels.len()) {
+        (0, 0) if !report.tuned.is_empty() => ("Variants of kernels, tried".to_string(), Tone::Plain),
         (0, 0) => ("Whole passes, timed".to_string(), Tone::Plain),
         (0, all) => (format!("{all} cases, all right"), Tone::Good),
         (failed, all) => (format!("{failed} of {all} cases are wrong"), Tone::Bad),
@@ -229,9 +285,16 @@ pub fn render_html(report: &BenchReport) -> String {
         );
         page.table(&kernels_table(report));
     }
+    if !report.tuned.is_empty() {
+        page.section("Variants");
+        page.table(&tuned_table(report));
+    }
     if !report.jobs.is_empty() {
         page.section("Whole passes");
         page.table(&jobs_table(report));
+    }
+    if let Some(removal) = &report.removal {
+        page.note(Tone::Plain, &removal_line(removal));
     }
     for line in &report.lines {
         page.subsection(&format!("Cost over {}", line.over));
@@ -262,6 +325,7 @@ fn roofline(report: &BenchReport) -> Roofline {
     };
     let mut ceilings = vec![(report.roofs.multiply_add, format!("multiply-add {}", rate(report.roofs.multiply_add)))];
     ceilings.extend(report.roofs.product.map(|p| (p, format!("dense product {}", rate(p)))));
+    ceilings.extend(report.roofs.matrix.map(|m| (m, format!("matrix units {}", rate(m)))));
     Roofline {
         title: "Rooflines of this machine and where the kernels lie".into(),
         description: format!("{} cases under the roofs of {}", report.kernels.len(), report.device),

@@ -11,7 +11,7 @@ use crate::kernels::{Accumulate, Matrix, Segments, Window};
 use crate::{Element, Result};
 
 /// The matrices of a layer that differ in shape: name, rows and columns as stored.
-fn matrices(shape: &Shape) -> [(&'static str, usize, usize); 3] {
+pub(super) fn matrices(shape: &Shape) -> [(&'static str, usize, usize); 3] {
     [
         ("o_proj", shape.hidden, shape.heads * shape.head_dim),
         ("up_proj", shape.feed_forward, shape.hidden),

@@ -7,6 +7,7 @@ mod elementwise;
 mod embedding;
 mod linear;
 mod loss;
+mod mixed;
 mod norm;
 mod roof;
 mod update;
@@ -28,6 +29,7 @@ pub fn all(shapes: &[&'static Shape], tokens: &[usize]) -> Vec<Case> {
         for tokens in tokens {
             for family in [
                 linear::cases,
+                mixed::cases,
                 attention::cases,
                 norm::cases,
                 activation::cases,

@@ -3,7 +3,8 @@
 use super::super::case::{Accuracy, Case, Prepared, wide};
 use super::super::shape::Shape;
 use super::TOLERANCE;
-use crate::kernels::roof::{copy, multiply_add};
+use crate::kernels::precision::Unit;
+use crate::kernels::roof::{copy, matrix_multiply, multiply_add};
 
 /// Multiply-adds of a chain in a launch.
 const ROUNDS: u32 = 64;
@@ -20,8 +21,25 @@ pub(super) fn cases(shape: &'static Shape, cases: &mut Vec<Case>) {
         let check = move || Ok(Accuracy::of(&wide(&checked_on.read(&checked, count)?), &wide(&x), 0.0));
         Ok(Prepared::new(cost, move || copy::run(&device, count, &bx, &by), check))
     }));
-    let problem = format!("{ROUNDS} rounds");
-    cases.push(Case::new(multiply_add::KERNEL.name, (shape.name, problem, 0), move |device, _| {
+    let problem = || format!("{ROUNDS} rounds");
+    cases.push(Case::new(matrix_multiply::KERNEL.name, (shape.name, problem(), 0), move |device, _| {
+        let device = device.clone();
+        // The emulation is slow, and no roof: one round shows that it is right.
+        let (unit, rounds) = match Unit::best(device.features()) {
+            Some(unit) => (unit, ROUNDS),
+            None => (Unit::Emulated, 1),
+        };
+        let sums = device.allocate(matrix_multiply::INVOCATIONS as u64 * 4)?;
+        let (checked_on, checked) = (device.clone(), sums.clone());
+        let check = move || {
+            let mut want = vec![0.0; 70];
+            matrix_multiply::reference(&matrix_multiply::Params { rounds }, unit, &mut want);
+            Ok(Accuracy::of(&wide(&checked_on.read(&checked, 70)?), &want, TOLERANCE))
+        };
+        let launch = move || matrix_multiply::run(&device, unit, rounds, &sums);
+        Ok(Prepared::new(matrix_multiply::cost(unit, rounds), launch, check))
+    }));
+    cases.push(Case::new(multiply_add::KERNEL.name, (shape.name, problem(), 0), move |device, _| {
         let device = device.clone();
         let sums = device.allocate(multiply_add::INVOCATIONS as u64 * 4)?;
         let (checked_on, checked) = (device.clone(), sums.clone());

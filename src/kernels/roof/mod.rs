@@ -1,9 +1,10 @@
 //! Kernels that do nothing but reach a device's limits: what the others are measured against.
 
 pub mod copy;
+pub mod matrix_multiply;
 pub mod multiply_add;
 
 use crate::kernels::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[copy::KERNEL, multiply_add::KERNEL];
+pub const KERNELS: &[Kernel] = &[copy::KERNEL, matrix_multiply::KERNEL, multiply_add::KERNEL];
