@@ -13,6 +13,7 @@
 //! | [`data`] | files of records as samples and as probes |
 //! | [`unlearn`] | importance, selection, the edit, training |
 //! | [`eval`] | how well a model answers |
+//! | [`profile`] | where a recorded run's time went |
 //! | [`report`] | pages, tables and JSON |
 //! | [`bench`](mod@bench) | what the machine can do, and how close kernels and passes come to it |
 //!
@@ -28,6 +29,7 @@ mod error;
 pub mod eval;
 pub mod kernels;
 pub mod model;
+pub mod profile;
 pub mod random;
 pub mod report;
 pub mod stream;

@@ -69,8 +69,10 @@ pub fn run(args: &Args) -> Result<()> {
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
     let units = args.measure.units(&tokens(&dataset));
-    let metadata = metadata(args, &input, &dataset);
-    let key = key(args, &metadata, &device);
+    // The model is hashed while the pass runs: the first who asks for the hash waits for it.
+    input.hash_ahead();
+    let metadata = || metadata(args, &input, &dataset);
+    let key = || key(args, &metadata(), &device);
 
     let run = ResumableRun::begin(&partial, &key)?;
     if let Some(error) = taken.filter(|_| !run.was_complete()) {
@@ -99,7 +101,7 @@ fn measure(
     units: &[Unit],
     run: &ResumableRun<'_>,
     outputs: &[(Kind, PathBuf)],
-    metadata: &BTreeMap<String, String>,
+    metadata: &dyn Fn() -> BTreeMap<String, String>,
 ) -> Result<(PassReport, f64)> {
     let common = &args.common;
     let saved = run.memory();
@@ -130,7 +132,7 @@ fn measure(
     }
     run.mark_complete()?;
     for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
-        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;
+        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), &metadata())?;
     }
     Ok((report, seconds))
 }

@@ -69,21 +69,22 @@ pub fn run(args: &Args) -> Result<()> {
     let labels = args.labels.labels(common.seed);
     let units = Estimator::Sample.units(&tokens(&dataset), args.loss.loss(), BatchWeight::Samples);
     let pass = input.pass(&device, common, None, labels)?;
-    let metadata = metadata(args, &input, &dataset);
+    input.hash_ahead();
+    let metadata = || metadata(args, &input, &dataset);
     let count = wanted.iter().filter(|wanted| **wanted).count();
     let progress = Progress::new(common, "measuring");
     let tick = |done, total| progress.tick(done, total);
     if args.norms {
         let mut sink = NormSink::new(model, wanted, units.len());
         pass.gradients(&units, &mut sink, &tick)?;
-        sink.write(AtomicFile::create(&args.out)?, &metadata)?;
+        sink.write(AtomicFile::create(&args.out)?, &metadata())?;
     } else {
         // A budget that is too small is refused before room for the gradients is made.
         let probe = NormSink::new(model, wanted.clone(), 0);
         pass.plan(&efface::stream::Demand { sink_bytes: 4, ..pass.demand(&units, Some(&probe as &dyn Sink)) })?;
         let mut sink = GradSink::new(model, wanted, units.len(), &args.out)?;
         pass.gradients(&units, &mut sink, &tick)?;
-        sink.write(AtomicFile::create(&args.out)?, &metadata)?;
+        sink.write(AtomicFile::create(&args.out)?, &metadata())?;
     }
     let seconds = progress.seconds();
     drop(progress);

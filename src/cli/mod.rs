@@ -14,10 +14,12 @@ mod input;
 mod inspect;
 mod measure;
 mod output;
+mod profile;
 mod progress;
 mod size;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -47,6 +49,7 @@ enum Command {
     Grads(grads::Args),
     Forget(Box<forget::Args>),
     Eval(eval::Args),
+    Profile(Box<profile::Args>),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
     Bench(bench::Args),
@@ -54,6 +57,7 @@ enum Command {
 
 /// Parses the arguments, runs the command and says in one line what went wrong.
 pub fn main() -> ExitCode {
+    let started = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -66,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Grads(args) => grads::run(args),
         Command::Forget(args) => forget::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Profile(args) => profile::run(args, started),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),
         Command::Bench(args) => bench::run(args),

@@ -6,7 +6,7 @@ use super::group::{Group, stored, wanted};
 use super::loader::{Queue, Visit};
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
-use crate::device::Buffer;
+use crate::device::{Buffer, Download};
 use crate::kernels::Window;
 use crate::kernels::embedding::RowIndex;
 use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, nll};
@@ -19,10 +19,10 @@ use crate::model::sink::{Context, Part, Sink};
 use crate::model::weights::StageWeights;
 use crate::{Error, Result};
 
-/// The running folds of a chunk, on the host between visits.
-struct Folded {
-    state: Vec<f32>,
-    best: Vec<u32>,
+/// The running folds of a chunk, on the host between visits, or on their way there.
+pub(super) struct Folded {
+    state: Download<f32>,
+    best: Download<u32>,
 }
 
 fn stage<'a>(group: &'a Group<'_>) -> Result<&'a HeadStage> {
@@ -52,21 +52,16 @@ pub(super) fn visits(group: &Group<'_>) -> Vec<Visit> {
     if parts.len() > 1 { once.iter().chain(&once).cloned().collect() } else { once }
 }
 
-/// The loss of every sample; nothing else is wanted.
-pub(super) fn losses(
-    group: &Group<'_>,
-    queue: &mut Queue<'_>,
-    input: &Shelf,
-    losses: &mut Vec<SampleLoss>,
-) -> Result<()> {
+/// The folds of every chunk over the whole vocabulary; nothing else is wanted.
+pub(super) fn losses(group: &Group<'_>, queue: &mut Queue<'_>, input: &Shelf) -> Result<Vec<Folded>> {
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
-    collect(group, &folded, losses);
-    Ok(())
+    Ok(folded)
 }
 
 fn start(group: &Group<'_>) -> Vec<Folded> {
-    let start = |tokens| Folded { state: initial_state(tokens), best: initial_best(tokens) };
+    let start =
+        |tokens| Folded { state: Download::here(initial_state(tokens)), best: Download::here(initial_best(tokens)) };
     group.chunks.iter().map(|chunk| start(chunk.tokens())).collect()
 }
 
@@ -75,24 +70,26 @@ fn fold_all(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
     input: &Shelf,
-    folded: &mut [Folded],
+    folded: &mut Vec<Folded>,
     labels: Labels,
 ) -> Result<()> {
     for _ in table(group)? {
         let weights = queue.next()?;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        let _span = group.device.span(|| format!("loss at {}", group.stage_name(group.model.stages.len() - 1)));
+        let before = std::mem::take(folded);
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
             let ctx = group.context(&batch);
             let x = stored(input, group.device, chunk)?;
             let normed = head::normed(&ctx, stage(group)?, &weights, &x)?;
-            let device = Running::upload(&ctx, folded)?;
+            let running = Running::upload(&ctx, before)?;
             for (first_row, slice) in weights.get(stage(group)?.weight)?.matrices() {
                 let logits = head::logits(&ctx, group.model.config.hidden, &normed, slice)?;
-                device.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
+                running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
             }
-            *folded = device.download(&ctx)?;
+            folded.push(running.download(&ctx)?);
         }
-        group.device.synchronize()?;
+        group.device.submit()?;
     }
     Ok(())
 }
@@ -104,8 +101,9 @@ struct Running {
 }
 
 impl Running {
-    fn upload(ctx: &Context<'_>, folded: &Folded) -> Result<Self> {
-        Ok(Running { state: ctx.device.upload_new(&folded.state)?, best: ctx.device.upload_new(&folded.best)? })
+    fn upload(ctx: &Context<'_>, folded: Folded) -> Result<Self> {
+        let (state, best) = (folded.state.finish()?, folded.best.finish()?);
+        Ok(Running { state: ctx.device.upload_new(&state)?, best: ctx.device.upload_new(&best)? })
     }
 
     fn fold(
@@ -128,7 +126,8 @@ impl Running {
 
     fn download(&self, ctx: &Context<'_>) -> Result<Folded> {
         let tokens = ctx.tokens();
-        Ok(Folded { state: ctx.device.read(&self.state, 3 * tokens)?, best: ctx.device.read(&self.best, 2 * tokens)? })
+        let (state, best) = (&self.state, &self.best);
+        Ok(Folded { state: ctx.device.read_later(state, 3 * tokens)?, best: ctx.device.read_later(best, 2 * tokens)? })
     }
 
     /// The targets of backward: the data's, or those drawn from the model at the same positions.
@@ -144,17 +143,19 @@ impl Running {
 }
 
 /// Losses of the data's targets, sample by sample.
-fn collect(group: &Group<'_>, folded: &[Folded], losses: &mut Vec<SampleLoss>) {
+pub(super) fn collect(group: &Group<'_>, folded: Vec<Folded>, losses: &mut Vec<SampleLoss>) -> Result<()> {
     for (chunk, folded) in group.chunks.iter().zip(folded) {
+        let state = folded.state.finish()?;
         for ends in chunk.samples.windows(2) {
             let tokens = (ends[0] as usize..ends[1] as usize).filter(|t| chunk.targets[*t] != NO_TARGET);
-            let loss = |t: usize| nll(&[folded.state[3 * t], folded.state[3 * t + 1], folded.state[3 * t + 2]]) as f32;
+            let loss = |t: usize| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32;
             losses.push(SampleLoss { tokens: tokens.map(loss).collect() });
         }
     }
+    Ok(())
 }
 
-/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`.
+/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`. Returns the chunks' folds.
 pub(super) fn gradients(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
@@ -162,8 +163,7 @@ pub(super) fn gradients(
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-    losses: &mut Vec<SampleLoss>,
-) -> Result<()> {
+) -> Result<Vec<Folded>> {
     let mut folded = start(group);
     let parts = table(group)?;
     let single = parts.len() == 1;
@@ -172,23 +172,26 @@ pub(super) fn gradients(
     }
     for part in parts {
         let weights = queue.next()?;
+        let _span = group.device.span(|| format!("backward of {}", group.stage_name(group.model.stages.len() - 1)));
         sink.begin(group.device, &wanted(sink, vec![part]))?;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        let before = std::mem::take(&mut folded);
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
-            part_backward(group, &batch, chunk, &weights, input, single, folded, deltas, head_rows, sink)?;
+            folded.push(part_backward(group, &batch, chunk, &weights, input, single, before, deltas, head_rows, sink)?);
         }
         sink.end(group.device)?;
     }
-    collect(group, &folded, losses);
     let weights = queue.next()?;
     sink.begin(group.device, &wanted(sink, norm_parts(group)))?;
     for chunk in 0..group.chunks.len() {
         norm_backward(group, chunk, &weights, input, deltas, sink)?;
     }
-    sink.end(group.device)
+    sink.end(group.device)?;
+    Ok(folded)
 }
 
-/// One chunk at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come.
+/// One chunk at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come. Returns
+/// the chunk's folds.
 fn part_backward(
     group: &Group<'_>,
     batch: &Batch,
@@ -196,11 +199,11 @@ fn part_backward(
     weights: &StageWeights,
     input: &Shelf,
     single: bool,
-    folded: &mut Folded,
+    folded: Folded,
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-) -> Result<()> {
+) -> Result<Folded> {
     let (stage, device, width) = (stage(group)?, group.device, group.model.config.hidden);
     let ctx = group.context(batch);
     let x = stored(input, device, chunk)?;
@@ -235,14 +238,12 @@ fn part_backward(
         let loss = (&targets, &running.state);
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
-    if single {
-        *folded = running.download(&ctx)?;
-    }
+    let folded = running.download(&ctx)?;
     deltas.put(device, chunk, d_normed, ctx.tokens() * width)?;
-    match rows {
-        Some(rows) => head_rows.put(device, chunk, rows, entries * width),
-        None => Ok(()),
+    if let Some(rows) = rows {
+        head_rows.put(device, chunk, rows, entries * width)?;
     }
+    Ok(folded)
 }
 
 /// Turns the gradient at the norm's output into that at the stage's input.

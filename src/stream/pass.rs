@@ -221,7 +221,10 @@ impl Pass {
     ) -> Result<PassReport> {
         self.check(units)?;
         let demand = self.demand(units, sink.as_deref());
-        let plan = self.plan(&demand)?;
+        let plan = {
+            let _span = self.device.span(|| "planning".into());
+            self.plan(&demand)?
+        };
         let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         // A group whose first stage was visited is complete.
@@ -229,6 +232,7 @@ impl Pass {
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
         resume = resume.filter(|point| point.stage > 0);
         for (number, chunks) in plan.groups.iter().enumerate().skip(first_group) {
+            let _span = self.device.span(|| format!("group {} of {}", number + 1, plan.groups.len()));
             let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
             let mut group = Group {
                 device: &self.device,
