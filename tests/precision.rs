@@ -93,6 +93,25 @@ fn bytes_do_not_depend_on_how_samples_are_grouped() {
     }
 }
 
+/// Under the smallest budget, the head is visited in parts, and weights come and go.
+#[test]
+fn bytes_do_not_depend_on_the_memory_budget() {
+    let case = Case::new();
+    let units = Estimator::Sample.units(&case.samples, Loss::Mean, BatchWeight::Samples);
+    let device = gpu().with_precision(EMULATED);
+    let pass = case.pass(&device, None);
+    let mut store = MemoryStore::new(&case.model);
+    let sink = ImportanceSink::new(&case.model, vec![Accumulate::Square], &mut store);
+    let demand = pass.demand(&units, Some(&sink));
+    let smallest = pass.plan(&demand).unwrap().smallest_device;
+    let all = case.fisher(&pass);
+    device.set_memory(smallest);
+    device.free_scratch();
+    let narrow = case.pass(&device, None);
+    assert!(narrow.plan(&demand).unwrap().table_rows < pass.model.config.vocabulary);
+    assert_eq!(case.fisher(&narrow), all);
+}
+
 /// A checkpoint with a layer's weights beyond what half precision can hold, and the next one's as much smaller.
 struct OutOfRange(CheckpointWeights);
 
