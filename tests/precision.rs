@@ -37,12 +37,12 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        common::random_llama(directory.path(), [64, 96, 2, 90], 7);
+        common::random_llama(directory.path(), [64, 96, 2, 1100], 7);
         let checkpoint = Arc::new(Checkpoint::open(directory.path()).unwrap());
         let model = Arc::new(Model::of(&checkpoint).unwrap());
         let mut random = Random::new(3, "samples");
         let sample = |number: u32| {
-            let ids: Vec<u32> = (0..5 + 6 * number).map(|_| random.below(90) as u32).collect();
+            let ids: Vec<u32> = (0..5 + 6 * number).map(|_| random.below(1100) as u32).collect();
             let labels: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
             Arc::new(Tokens::new(&ids, &labels, number))
         };
