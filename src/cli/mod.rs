@@ -14,6 +14,7 @@ mod input;
 mod inspect;
 mod measure;
 mod output;
+mod precision;
 mod profile;
 mod progress;
 mod size;

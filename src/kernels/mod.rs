@@ -14,11 +14,14 @@ pub mod linear;
 pub mod loss;
 pub mod norm;
 mod operands;
+pub mod precision;
 mod real;
 pub mod reduce;
 pub mod roof;
 pub(crate) mod shader;
 pub(crate) mod simd;
+pub mod tile;
+pub mod tuning;
 pub mod update;
 pub mod vector;
 
