@@ -37,12 +37,12 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        common::random_llama(directory.path(), [64, 96, 2, 90], 7);
+        common::random_llama(directory.path(), [64, 96, 2, 1100], 7);
         let checkpoint = Arc::new(Checkpoint::open(directory.path()).unwrap());
         let model = Arc::new(Model::of(&checkpoint).unwrap());
         let mut random = Random::new(3, "samples");
         let sample = |number: u32| {
-            let ids: Vec<u32> = (0..5 + 6 * number).map(|_| random.below(90) as u32).collect();
+            let ids: Vec<u32> = (0..5 + 6 * number).map(|_| random.below(1100) as u32).collect();
             let labels: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
             Arc::new(Tokens::new(&ids, &labels, number))
         };
@@ -91,6 +91,25 @@ fn bytes_do_not_depend_on_how_samples_are_grouped() {
             false => assert_eq!(alone, together),
         }
     }
+}
+
+/// Under the smallest budget, the head is visited in parts, and weights come and go.
+#[test]
+fn bytes_do_not_depend_on_the_memory_budget() {
+    let case = Case::new();
+    let units = Estimator::Sample.units(&case.samples, Loss::Mean, BatchWeight::Samples);
+    let device = gpu().with_precision(EMULATED);
+    let pass = case.pass(&device, None);
+    let mut store = MemoryStore::new(&case.model);
+    let sink = ImportanceSink::new(&case.model, vec![Accumulate::Square], &mut store);
+    let demand = pass.demand(&units, Some(&sink));
+    let smallest = pass.plan(&demand).unwrap().smallest_device;
+    let all = case.fisher(&pass);
+    device.set_memory(smallest);
+    device.free_scratch();
+    let narrow = case.pass(&device, None);
+    assert!(narrow.plan(&demand).unwrap().table_rows < pass.model.config.vocabulary);
+    assert_eq!(case.fisher(&narrow), all);
 }
 
 /// A checkpoint with a layer's weights beyond what half precision can hold, and the next one's as much smaller.

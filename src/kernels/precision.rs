@@ -33,7 +33,8 @@ pub enum Precision {
     /// Single precision throughout.
     #[default]
     Full,
-    /// Forward products, input gradients and importances with factors in half precision.
+    /// Forward products, input gradients and importances with factors in half precision; not those of the head, whose parts
+    /// depend on the memory budget (`model::head`).
     Mixed(Unit),
 }
 
