@@ -74,7 +74,7 @@ pub fn fold(ctx: &Context<'_>, first_row: usize, rows: usize, logits: &Buffer, f
 }
 
 /// A slice's part of backward: from its logits (overwritten) to its part of the gradient at the norm's output, with its
-/// site handed over. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
+/// site handed over; `weights` are what each target's loss counts for. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
 ///
 /// # Errors
 /// When the device failed.
@@ -84,13 +84,13 @@ pub fn backward(
     (first_row, slice): (usize, Matrix<'_>),
     normed: &Buffer,
     logits: &Buffer,
-    (targets, state): (&Buffer, &Buffer),
+    (targets, weights, state): (&Buffer, &Buffer, &Buffer),
     d_normed: &Buffer,
     tied: Option<(&RowIndex, &Buffer)>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
-    logits_grad::run(device, tokens, rows, first_row, targets, &ctx.batch.weights, state, logits)?;
+    logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
     let (left, right) = (Window::all(logits, rows), Window::all(normed, width));
     matmul_nn::run(device, tokens, left, slice, Window::all(d_normed, width), first_row > 0)?;
     if let Some((index, kept)) = tied {

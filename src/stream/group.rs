@@ -3,6 +3,7 @@
 use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
+use super::objective::Objective;
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
 use crate::device::{Buffer, Device};
@@ -21,6 +22,7 @@ pub(super) struct Group<'a> {
     pub(super) plan: &'a Plan,
     pub(super) rotary: Option<&'a Buffer>,
     pub(super) labels: Labels,
+    pub(super) objective: &'a dyn Objective,
     pub(super) number: usize,
     pub(super) chunks: Vec<Chunk>,
     pub(super) progress: Progress<'a>,

@@ -1,9 +1,12 @@
 //! A group at the last stage: loss and its gradient, a part of the vocabulary at a time. Where the whole head fits in one
 //! visit its logits are computed once; otherwise once for the log-sum-exp and once more for the gradient.
 
+use std::ops::Range;
+
 use super::activations::Shelf;
 use super::group::{Group, stored, wanted};
 use super::loader::{Queue, Visit};
+use super::objective::Objective;
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
 use crate::device::Buffer;
@@ -11,7 +14,7 @@ use crate::kernels::Window;
 use crate::kernels::embedding::RowIndex;
 use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, nll};
 use crate::model::Stage;
-use crate::model::batch::Batch;
+use crate::model::batch::{Batch, Chunk};
 use crate::model::head::{self, Fold};
 use crate::model::norm;
 use crate::model::parameters::HeadStage;
@@ -131,6 +134,21 @@ impl Running {
         Ok(Folded { state: ctx.device.read(&self.state, 3 * tokens)?, best: ctx.device.read(&self.best, 2 * tokens)? })
     }
 
+    /// The weights of backward: each target's own times the slope of its sample's loss. The folds are complete.
+    fn slopes(&self, ctx: &Context<'_>, objective: &dyn Objective, first_sample: usize) -> Result<Buffer> {
+        if objective.is_cross_entropy() {
+            return Ok(ctx.batch.weights.clone());
+        }
+        let chunk = &ctx.batch.chunk;
+        let state: Vec<f32> = ctx.device.read(&self.state, 3 * ctx.tokens())?;
+        let mut weights = chunk.weights.clone();
+        for sample in 0..samples(chunk) {
+            let slope = objective.term(first_sample + sample, &sample_loss(chunk, sample, &state)).slope;
+            weights[span(chunk, sample)].iter_mut().for_each(|weight| *weight = (f64::from(*weight) * slope) as f32);
+        }
+        ctx.device.upload_new(&weights)
+    }
+
     /// The targets of backward: the data's, or those drawn from the model at the same positions.
     fn targets(&self, ctx: &Context<'_>, labels: Labels) -> Result<Buffer> {
         if labels == Labels::Data {
@@ -146,12 +164,22 @@ impl Running {
 /// Losses of the data's targets, sample by sample.
 fn collect(group: &Group<'_>, folded: &[Folded], losses: &mut Vec<SampleLoss>) {
     for (chunk, folded) in group.chunks.iter().zip(folded) {
-        for ends in chunk.samples.windows(2) {
-            let tokens = (ends[0] as usize..ends[1] as usize).filter(|t| chunk.targets[*t] != NO_TARGET);
-            let loss = |t: usize| nll(&[folded.state[3 * t], folded.state[3 * t + 1], folded.state[3 * t + 2]]) as f32;
-            losses.push(SampleLoss { tokens: tokens.map(loss).collect() });
-        }
+        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &folded.state)));
     }
+}
+
+fn samples(chunk: &Chunk) -> usize {
+    chunk.samples.len() - 1
+}
+
+/// The tokens of a chunk's sample.
+fn span(chunk: &Chunk, sample: usize) -> Range<usize> {
+    chunk.samples[sample] as usize..chunk.samples[sample + 1] as usize
+}
+
+fn sample_loss(chunk: &Chunk, sample: usize, state: &[f32]) -> SampleLoss {
+    let tokens = span(chunk, sample).filter(|t| chunk.targets[*t] != NO_TARGET);
+    SampleLoss { tokens: tokens.map(|t| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32).collect() }
 }
 
 /// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`.
@@ -165,6 +193,7 @@ pub(super) fn gradients(
     losses: &mut Vec<SampleLoss>,
 ) -> Result<()> {
     let mut folded = start(group);
+    let first_sample = losses.len();
     let parts = table(group)?;
     let single = parts.len() == 1;
     if !single {
@@ -173,9 +202,12 @@ pub(super) fn gradients(
     for part in parts {
         let weights = queue.next()?;
         sink.begin(group.device, &wanted(sink, vec![part]))?;
+        let mut first_sample = first_sample;
         for (chunk, folded) in folded.iter_mut().enumerate() {
             let batch = group.batch(chunk)?;
-            part_backward(group, &batch, chunk, &weights, input, single, folded, deltas, head_rows, sink)?;
+            let place = (chunk, first_sample);
+            part_backward(group, &batch, place, &weights, input, single, folded, deltas, head_rows, sink)?;
+            first_sample += samples(&batch.chunk);
         }
         sink.end(group.device)?;
     }
@@ -188,11 +220,11 @@ pub(super) fn gradients(
     sink.end(group.device)
 }
 
-/// One chunk at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come.
+/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come.
 fn part_backward(
     group: &Group<'_>,
     batch: &Batch,
-    chunk: usize,
+    (chunk, first_sample): (usize, usize),
     weights: &StageWeights,
     input: &Shelf,
     single: bool,
@@ -225,6 +257,7 @@ fn part_backward(
             running.fold(&ctx, &batch.targets, *first_row, slice.rows, &logits, group.labels)?;
         }
     }
+    let mut slopes = None;
     for (first_row, slice) in slices {
         let logits = head::logits(&ctx, width, &normed, slice)?;
         if one {
@@ -232,7 +265,11 @@ fn part_backward(
         }
         let targets = running.targets(&ctx, group.labels)?;
         let tied = index.as_ref().zip(rows.as_deref());
-        let loss = (&targets, &running.state);
+        let slopes = match &slopes {
+            Some(slopes) => slopes,
+            None => slopes.insert(running.slopes(&ctx, group.objective, first_sample)?),
+        };
+        let loss = (&targets, slopes, &running.state);
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
     if single {

@@ -8,6 +8,7 @@ mod decoder;
 mod group;
 mod head;
 mod loader;
+mod objective;
 mod pass;
 pub mod plan;
 
@@ -15,6 +16,7 @@ pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
+pub use objective::{CrossEntropy, Objective, PerSample, SampleObjective, Term};
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
 };

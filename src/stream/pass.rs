@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
+use super::objective::{CrossEntropy, Objective};
 use super::plan::{Demand, Limits, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Buffer, Device};
@@ -185,7 +186,7 @@ impl Pass {
     pub fn losses(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<SampleLoss>> {
         let units: Vec<Unit> =
             samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect();
-        Ok(self.run(&units, None, None, None, progress)?.losses)
+        Ok(self.run(&units, &CrossEntropy, None, None, None, progress)?.losses)
     }
 
     /// Runs `units` forward and backward and hands every gradient to `sink`.
@@ -193,7 +194,21 @@ impl Pass {
     /// # Errors
     /// When a sample does not fit the model or the budget, or the device failed.
     pub fn gradients(&self, units: &[Unit], sink: &mut dyn Sink, progress: Progress<'_>) -> Result<PassReport> {
-        self.run(units, Some(sink), None, None, progress)
+        self.gradients_of(&CrossEntropy, units, sink, progress)
+    }
+
+    /// As [`Pass::gradients`], of another loss than the weighted cross-entropy.
+    ///
+    /// # Errors
+    /// As [`Pass::gradients`], or when the objective is for another number of samples.
+    pub fn gradients_of(
+        &self,
+        objective: &dyn Objective,
+        units: &[Unit],
+        sink: &mut dyn Sink,
+        progress: Progress<'_>,
+    ) -> Result<PassReport> {
+        self.run(units, objective, Some(sink), None, None, progress)
     }
 
     /// As [`Pass::gradients`], telling `journal` of every completed visit and going on from `resume`.
@@ -208,18 +223,23 @@ impl Pass {
         resume: Option<ResumePoint>,
         progress: Progress<'_>,
     ) -> Result<PassReport> {
-        self.run(units, Some(sink), Some(journal), resume, progress)
+        self.run(units, &CrossEntropy, Some(sink), Some(journal), resume, progress)
     }
 
     fn run(
         &self,
         units: &[Unit],
+        objective: &dyn Objective,
         mut sink: Option<&mut dyn Sink>,
         mut journal: Option<&mut dyn Journal>,
         mut resume: Option<ResumePoint>,
         progress: Progress<'_>,
     ) -> Result<PassReport> {
         self.check(units)?;
+        let samples: usize = units.iter().map(Vec::len).sum();
+        if let Some(known) = objective.samples().filter(|known| *known != samples) {
+            return Err(Error::argument(format!("an objective for {known} samples; the pass has {samples}")));
+        }
         let demand = self.demand(units, sink.as_deref());
         let plan = self.plan(&demand)?;
         let loader = self.loader(plan.weights_resident);
@@ -237,6 +257,7 @@ impl Pass {
                 plan: &plan,
                 rotary: rotary.as_ref(),
                 labels: self.options.labels,
+                objective,
                 number,
                 chunks,
                 progress,

@@ -300,7 +300,8 @@ impl Sizes<'_> {
                 let norm = [Some(head.norm.gain), head.norm.bias];
                 let vectors: u64 = norm.into_iter().flatten().map(|id| self.weight_bytes(id, 1)).sum();
                 let sink = self.sink_bytes(rows * width as usize + 2 * width as usize);
-                (2 * width + backward + slice + 3 + 2 + 1, vectors + self.weight_bytes(head.weight, rows), sink)
+                // Folds, draws and their targets, weights times slopes.
+                (2 * width + backward + slice + 3 + 2 + 1 + 1, vectors + self.weight_bytes(head.weight, rows), sink)
             }
             Stage::Attention(block) => {
                 let backward = if self.demand.backward { attention::backward_width(block) } else { 0 };
