@@ -42,6 +42,21 @@ pub struct Dampening {
     pub lambda: f32,
 }
 
+/// What makes edited tensors of stored ones: the same whenever it is asked.
+pub trait Edit {
+    /// Makes an edited tensor of a parameter that is stored as `bytes`; none where it must not change.
+    ///
+    /// # Errors
+    /// When it cannot be computed.
+    fn edit(&self, device: &Device, id: ParameterId, stored: (Element, &[u8])) -> Result<Option<Edited>>;
+}
+
+impl Edit for (&Comparison, Dampening) {
+    fn edit(&self, device: &Device, id: ParameterId, stored: (Element, &[u8])) -> Result<Option<Edited>> {
+        self.0.dampen(device, id, stored, self.1)
+    }
+}
+
 /// An edited tensor.
 #[derive(Debug)]
 pub struct Edited {
@@ -84,6 +99,11 @@ impl Comparison {
     /// What the forget importance is compared with.
     pub fn against(&self) -> Against {
         self.against
+    }
+
+    /// How many parameters the model has.
+    pub fn parameters(&self) -> usize {
+        self.groupings.len()
     }
 
     /// Whether a parameter may change.
@@ -149,6 +169,43 @@ impl Comparison {
         (self.forget.scale(), self.retain.scale(), self.against.blend())
     }
 
+    /// Which elements of a parameter are selected, as a mask; none where it must not change.
+    ///
+    /// # Errors
+    /// When an importance cannot be read or the device failed.
+    pub fn selected(&self, device: &Device, id: ParameterId, threshold: f32) -> Result<Option<Vec<u32>>> {
+        let Some(grouping) = &self.groupings[id] else { return Ok(None) };
+        let (forget, retain) = self.values(id)?;
+        if let Some(bits) = self.groups(grouping, &forget, &retain, threshold)? {
+            return Ok(Some(bits));
+        }
+        let mut mask = Vec::with_capacity(mask_words(forget.len()));
+        for range in pieces(forget.len(), piece(device)) {
+            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
+            let piece = self.mask(device, range.len(), (&f, &r), threshold)?;
+            mask.extend(device.read::<u32>(&piece, mask_words(range.len()))?);
+        }
+        Ok(Some(mask))
+    }
+
+    /// The mask of whole groups; none where elements are selected one by one.
+    fn groups(&self, grouping: &Grouping, forget: &[f32], retain: &[f32], threshold: f32) -> Result<Option<Vec<u32>>> {
+        if self.granularity == Granularity::Element {
+            return Ok(None);
+        }
+        let (fs, rs, blend) = self.scales();
+        let scores = grouping.scores(forget, f64::from(fs), retain, f64::from(rs))?;
+        Ok(Some(grouping.select(&scores, blend, threshold)))
+    }
+
+    /// The mask of a piece's elements, on the device.
+    fn mask(&self, device: &Device, count: usize, (f, r): (&Buffer, &Buffer), threshold: f32) -> Result<Buffer> {
+        let (fs, rs, blend) = self.scales();
+        let mask = device.allocate(mask_words(count) as u64 * 4)?;
+        select::run(device, count, f, fs, r, rs, blend, threshold, &mask)?;
+        Ok(mask)
+    }
+
     /// Selects and dampens the elements of a parameter that is stored as `bytes`; none where it must not change.
     ///
     /// # Errors
@@ -163,13 +220,7 @@ impl Comparison {
         let Some(grouping) = &self.groupings[id] else { return Ok(None) };
         let (forget, retain) = self.values(id)?;
         let (fs, rs, blend) = self.scales();
-        let groups = match self.granularity {
-            Granularity::Element => None,
-            _ => {
-                let scores = grouping.scores(&forget, f64::from(fs), &retain, f64::from(rs))?;
-                Some(grouping.select(&scores, blend, threshold))
-            }
-        };
+        let groups = self.groups(grouping, &forget, &retain, threshold)?;
         let mut edited = Edited { bytes: bytes.to_vec(), changed: 0, selected: 0 };
         for range in pieces(forget.len(), piece(device)) {
             let count = range.len();
@@ -177,11 +228,7 @@ impl Comparison {
             let words = mask_words(count);
             let mask: Buffer = match &groups {
                 Some(bits) => device.upload_new(&bits[range.start / 32..range.start / 32 + words])?,
-                None => {
-                    let mask = device.allocate(words as u64 * 4)?;
-                    select::run(device, count, &f, fs, &r, rs, blend, threshold, &mask)?;
-                    mask
-                }
+                None => self.mask(device, count, (&f, &r), threshold)?,
             };
             let selected: u64 = device.read::<u32>(&mask, words)?.iter().map(|word| u64::from(word.count_ones())).sum();
             if selected == 0 {
@@ -194,11 +241,15 @@ impl Comparison {
             dampen::run(device, count, element, &weights, &mask, &f, fs, &r, rs, blend, lambda)?;
             device.download(&weights, 0, &mut edited.bytes[stored])?;
         }
-        let size = element.size();
-        edited.changed =
-            bytes.chunks(size).zip(edited.bytes.chunks(size)).filter(|(old, new)| old != new).count() as u64;
+        edited.changed = differing(element, bytes, &edited.bytes);
         Ok(Some(edited))
     }
+}
+
+/// How many elements of two tensors have different bits.
+pub(super) fn differing(element: Element, old: &[u8], new: &[u8]) -> u64 {
+    let size = element.size();
+    old.chunks(size).zip(new.chunks(size)).filter(|(old, new)| old != new).count() as u64
 }
 
 /// Elements in a piece: a multiple of 32, so that pieces begin at whole words of a mask and of packed weights.

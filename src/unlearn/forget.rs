@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::edit::{Comparison, DampenedWeights, Dampening};
+use super::edit::{Comparison, DampenedWeights, Dampening, Edit};
 use super::importance::ImportanceSink;
 use super::measured::Measured;
 use super::selection::{Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
@@ -259,7 +259,7 @@ fn search(outcome: &mut Outcome, limit: f64, mut rise: impl FnMut(f32, u64) -> R
 }
 
 /// Whether an edit harms what is to be kept more than is allowed.
-fn too_much(held_out: LossChange, limit: f64) -> Option<String> {
+pub(super) fn too_much(held_out: LossChange, limit: f64) -> Option<String> {
     let harmed = held_out.rise();
     // A loss that is no number exceeds every limit.
     (harmed.is_nan() || harmed > limit).then(|| {
@@ -305,7 +305,7 @@ pub struct Changed {
     pub changed: u64,
 }
 
-/// Writes the checkpoint with `dampening` beside `out`, under a temporary name, and records the changes in `patch`. A
+/// Writes the checkpoint with `edit` beside `out`, under a temporary name, and records the changes in `patch`. A
 /// parameter that is stored twice is changed in both places.
 ///
 /// # Errors
@@ -314,7 +314,7 @@ pub fn write(
     device: &Device,
     model: &Model,
     checkpoint: &Checkpoint,
-    (comparison, dampening): (&Comparison, Dampening),
+    edit: &dyn Edit,
     out: &Path,
     patches: &mut [PatchWriter],
     progress: Progress<'_>,
@@ -329,7 +329,7 @@ pub fn write(
         let (Some(id), Some(element)) = (model.parameters.iter().position(of), tensor.element) else {
             return Ok(None);
         };
-        let Some(edited) = comparison.dampen(device, id, (element, old), dampening)? else { return Ok(None) };
+        let Some(edited) = edit.edit(device, id, (element, old))? else { return Ok(None) };
         for patch in patches.iter_mut() {
             patch.record(tensor, old, &edited.bytes)?;
         }

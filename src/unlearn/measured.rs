@@ -15,8 +15,13 @@ pub struct Measured {
 }
 
 enum Source {
-    Sums { store: Box<dyn Store + Send + Sync>, units: usize },
+    Sums {
+        store: Box<dyn Store + Send + Sync>,
+        units: usize,
+    },
     File(TensorFile),
+    /// The same figure for every element.
+    Constant(f32),
 }
 
 impl std::fmt::Debug for Measured {
@@ -30,6 +35,11 @@ impl Measured {
     /// has a gradient of its own).
     pub fn sums(store: Box<dyn Store + Send + Sync>, units: usize, samples: usize) -> Self {
         Measured { source: Source::Sums { store, units }, samples }
+    }
+
+    /// The same `value` for every element: what scores are compared with that need no second measurement.
+    pub fn constant(value: f32) -> Self {
+        Measured { source: Source::Constant(value), samples: 0 }
     }
 
     /// From an importance file that `efface fisher` wrote for this model. `settings` are metadata that the file must have
@@ -79,7 +89,7 @@ impl Measured {
     pub fn scale(&self) -> f32 {
         match self.source {
             Source::Sums { units, .. } => (1.0 / units as f64) as f32,
-            Source::File(_) => 1.0,
+            Source::File(_) | Source::Constant(_) => 1.0,
         }
     }
 
@@ -90,6 +100,7 @@ impl Measured {
     pub fn values(&self, id: ParameterId, parameter: &Parameter) -> Result<Vec<f32>> {
         match &self.source {
             Source::Sums { store, .. } => store.all(id, Accumulate::Square),
+            Source::Constant(value) => Ok(vec![*value; parameter.count()]),
             Source::File(file) => {
                 let missing = || Error::file(file.path(), &parameter.name, "the tensor is missing");
                 let tensor = file.tensor(&parameter.name).ok_or_else(missing)?;

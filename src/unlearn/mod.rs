@@ -6,6 +6,7 @@ pub mod forget;
 pub mod grads;
 pub mod importance;
 pub mod measured;
+pub mod methods;
 pub mod names;
 pub mod norms;
 pub mod resume;
