@@ -51,7 +51,7 @@ pub trait Edit {
     fn edit(&self, device: &Device, id: ParameterId, stored: (Element, &[u8])) -> Result<Option<Edited>>;
 }
 
-impl Edit for (&Comparison, Dampening) {
+impl Edit for (Arc<Comparison>, Dampening) {
     fn edit(&self, device: &Device, id: ParameterId, stored: (Element, &[u8])) -> Result<Option<Edited>> {
         self.0.dampen(device, id, stored, self.1)
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::edit::{Comparison, DampenedWeights, Dampening, Edit};
 use super::importance::ImportanceSink;
 use super::measured::Measured;
+use super::methods::Trial;
 use super::selection::{Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
 use super::store::Store;
 use crate::checkpoint::{Checkpoint, PatchWriter, StagedCheckpoint, stage_edited};
@@ -81,12 +82,45 @@ pub struct Outcome {
     pub curve: Vec<SharePoint>,
     /// Whether a larger share never lowered the loss in this search.
     pub monotonic: bool,
+    /// The points that a training was judged at, in their order.
+    pub trials: Vec<Trial>,
+    /// The one that was taken.
+    pub chosen: Option<usize>,
+    /// Those of the repair, if there was one.
+    pub repair: Vec<Trial>,
+    /// The one of these that was taken; none where the repair did not help.
+    pub repaired: Option<usize>,
     /// The loss on the retain samples held out.
     pub held_out: Option<LossChange>,
     /// The loss on the forget set.
     pub forget: Option<LossChange>,
     /// Why the choice must not be carried out, if it must not.
     pub refused: Option<String>,
+}
+
+impl Outcome {
+    /// Nothing is chosen yet.
+    pub fn new(histogram: LogRatioHistogram) -> Self {
+        Outcome {
+            histogram,
+            choice: None,
+            curve: Vec::new(),
+            monotonic: true,
+            trials: Vec::new(),
+            chosen: None,
+            repair: Vec::new(),
+            repaired: None,
+            held_out: None,
+            forget: None,
+            refused: None,
+        }
+    }
+
+    /// Refuses what harms too much, and what does not forget where the method `searches`.
+    pub fn judge(&mut self, limit: f64, searches: bool) {
+        let (Some(forget), Some(held_out)) = (self.forget, self.held_out) else { return };
+        self.refused = too_much(held_out, limit).or_else(|| nothing(forget, held_out).filter(|_| searches));
+    }
 }
 
 /// For each of `samples` retain samples whether it is held out: one in five, at least one of two and at most 128, drawn
@@ -138,7 +172,7 @@ pub struct Judges {
 }
 
 /// Tries edits of a model without writing them.
-struct Trial<'a> {
+struct Attempt<'a> {
     device: &'a Device,
     model: &'a Arc<Model>,
     base: &'a Arc<dyn WeightSource>,
@@ -146,7 +180,7 @@ struct Trial<'a> {
     options: PassOptions,
 }
 
-impl Trial<'_> {
+impl Attempt<'_> {
     /// The mean loss of `samples` with an edit.
     fn loss(&self, dampening: Dampening, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<f64> {
         let weights = DampenedWeights::new(self.base.clone(), self.comparison.clone(), dampening, self.device);
@@ -184,16 +218,8 @@ pub fn choose(
     let forget_before = mean_loss(&before, &judges.forget, &at(1))?;
     let held_out_before = mean_loss(&before, &judges.held_out, &at(2))?;
     drop(before);
-    let trial = Trial { device, model, base, comparison, options };
-    let mut outcome = Outcome {
-        histogram,
-        choice: None,
-        curve: Vec::new(),
-        monotonic: true,
-        held_out: None,
-        forget: None,
-        refused: None,
-    };
+    let trial = Attempt { device, model, base, comparison, options };
+    let mut outcome = Outcome::new(histogram);
     // The held-out loss of every threshold that was tried: few weights may have few ratios, so that shares that differ select
     // the same, and the threshold that is chosen is one of them.
     let mut tried: Vec<(f32, f64)> = Vec::new();
@@ -229,7 +255,7 @@ pub fn choose(
     };
     let held_out = LossChange { before: held_out_before, after: held_out_after };
     (outcome.forget, outcome.held_out) = (Some(forget), Some(held_out));
-    outcome.refused = too_much(held_out, limit).or_else(|| nothing(forget, held_out).filter(|_| searches));
+    outcome.judge(limit, searches);
     Ok(outcome)
 }
 
@@ -259,7 +285,7 @@ fn search(outcome: &mut Outcome, limit: f64, mut rise: impl FnMut(f32, u64) -> R
 }
 
 /// Whether an edit harms what is to be kept more than is allowed.
-pub(super) fn too_much(held_out: LossChange, limit: f64) -> Option<String> {
+fn too_much(held_out: LossChange, limit: f64) -> Option<String> {
     let harmed = held_out.rise();
     // A loss that is no number exceeds every limit.
     (harmed.is_nan() || harmed > limit).then(|| {

@@ -8,6 +8,7 @@ mod pictures;
 mod redact;
 mod side;
 mod summary;
+mod training;
 mod verdict;
 
 pub use page::render_html;
@@ -40,6 +41,9 @@ pub struct ForgetReport {
     pub guard: Option<UtilityGuard>,
     /// The shares that the search tried, in the order tried.
     pub search: Vec<SearchPoint>,
+    /// The points that a training, and the repair after it, were judged at, in their order.
+    #[serde(default)]
+    pub training: Vec<TrainingPoint>,
     /// How many weights differ, for each layer and kind of tensor.
     pub changed: Vec<ChangedWeights>,
     /// How the importance ratio is distributed.
@@ -157,6 +161,29 @@ pub struct SearchPoint {
     /// The rise of the held-out loss with it, as [`UtilityGuard::rise`].
     #[serde(with = "number")]
     pub loss_rise: f64,
+}
+
+/// A point at which a training was judged by the samples held out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingPoint {
+    /// Whether it belongs to the repair.
+    pub repair: bool,
+    /// The learning rate.
+    #[serde(with = "number")]
+    pub learning_rate: f64,
+    /// After so many steps.
+    pub step: u64,
+    /// A task vector's scale.
+    #[serde(default, with = "number::option")]
+    pub scale: Option<f64>,
+    /// The share that is left of the probability of what is to be forgotten.
+    #[serde(with = "number")]
+    pub kept: f64,
+    /// The rise of the held-out loss, as [`UtilityGuard::rise`].
+    #[serde(with = "number")]
+    pub loss_rise: f64,
+    /// Whether it was taken.
+    pub taken: bool,
 }
 
 /// The weights that differ in one tensor, or in those of one kind in one layer.

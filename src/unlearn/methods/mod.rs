@@ -26,7 +26,7 @@ pub use edited::EditedWeights;
 pub use judge::{Judge, Standing};
 pub use mask::{Mask, Score, gradient_scores, top_share};
 pub use recalibrate::{Recalibrated, Recalibration, recalibrate};
-pub use relabel::{Relabelled, hold_out_wordings, refusals, swapped};
+pub use relabel::{hold_out_wordings, refusals, swapped};
 pub use search::{FORGOTTEN, Found, Strength, Told, Trial, search};
 pub use task_vector::ScaledWeights;
 pub use tune::{Goal, Sets, TuneOptions, largest_units, tune};

@@ -13,13 +13,6 @@ const HELD_OUT_OF: usize = 5;
 /// Forget samples that are held out, at most.
 const MOST_HELD_OUT: usize = 128;
 
-/// Samples with other answers.
-#[derive(Clone, Debug)]
-pub struct Relabelled {
-    /// The samples.
-    pub samples: Vec<Arc<Tokens>>,
-}
-
 /// Where a sample's answer begins: the first position with a target, if all that follow but the last have one.
 fn answer(tokens: &Tokens) -> Option<usize> {
     let first = tokens.targets.iter().position(|target| *target != NO_TARGET)?;
@@ -41,21 +34,19 @@ fn answer_of(tokens: &Tokens, first: usize) -> &[u32] {
     &tokens.targets[first..tokens.targets.len() - 1]
 }
 
-/// Every forget sample's question with a refusal for an answer: one of `texts`, drawn with `seed`. An end token (one of `ends`)
-/// after the old answer also comes after the refusal.
+/// Every forget sample's question with a refusal for an answer: one of those that `texts` makes for the old answer (it may or
+/// may not begin with a space, say), drawn with `seed`. An end token (one of `ends`) after the old answer also comes after the
+/// refusal.
 ///
 /// # Errors
 /// When a sample is a text, in which nothing is asked, or grows longer than the model's context.
 pub fn refusals(
     forget: &[Arc<Tokens>],
-    texts: &[Vec<u32>],
+    texts: &dyn Fn(&[u32]) -> Result<Vec<Vec<u32>>>,
     ends: &[u32],
     context: usize,
     seed: u64,
-) -> Result<Relabelled> {
-    if texts.iter().all(Vec::is_empty) {
-        return Err(Error::argument("a refusal needs at least one token"));
-    }
+) -> Result<Vec<Arc<Tokens>>> {
     let mut random = Random::new(seed, "refusals");
     let one = |tokens: &Arc<Tokens>| {
         let number = tokens.number;
@@ -66,7 +57,12 @@ pub fn refusals(
                  completion, a question and an answer, or messages"
             )));
         };
-        let mut refusal = texts[random.below(texts.len())].clone();
+        let mut texts = texts(answer_of(tokens, first))?;
+        texts.retain(|text| !text.is_empty());
+        if texts.is_empty() {
+            return Err(Error::argument("a refusal needs at least one token"));
+        }
+        let mut refusal = texts.swap_remove(random.below(texts.len()));
         refusal.extend(answer_of(tokens, first).last().filter(|last| ends.contains(last)));
         let length = first + 1 + refusal.len();
         if length > context {
@@ -76,7 +72,7 @@ pub fn refusals(
         }
         Ok(with_answer(tokens, first, &refusal))
     };
-    Ok(Relabelled { samples: forget.iter().map(one).collect::<Result<_>>()? })
+    forget.iter().map(one).collect()
 }
 
 /// Every forget sample with a wrong answer, drawn with `seed`: that of a retain sample, or, where a sample's targets are no
@@ -84,7 +80,7 @@ pub fn refusals(
 ///
 /// # Errors
 /// When the retain set has no answer that differs.
-pub fn swapped(forget: &[Arc<Tokens>], retain: &[Arc<Tokens>], context: usize, seed: u64) -> Result<Relabelled> {
+pub fn swapped(forget: &[Arc<Tokens>], retain: &[Arc<Tokens>], context: usize, seed: u64) -> Result<Vec<Arc<Tokens>>> {
     let mut random = Random::new(seed, "random labels");
     let answers: Vec<&[u32]> = retain.iter().filter_map(|r| Some(answer_of(r, answer(r)?))).collect();
     let targets: Vec<u32> = retain.iter().flat_map(|r| &r.targets).copied().filter(|t| *t != NO_TARGET).collect();
@@ -113,7 +109,7 @@ pub fn swapped(forget: &[Arc<Tokens>], retain: &[Arc<Tokens>], context: usize, s
         }
         Ok(Arc::new(drawn))
     };
-    Ok(Relabelled { samples: forget.iter().map(one).collect::<Result<_>>()? })
+    forget.iter().map(one).collect()
 }
 
 /// For each forget sample whether it is held out, to judge by: one in five and at most 128, drawn with `seed` among those
@@ -155,24 +151,24 @@ mod tests {
     #[test]
     fn a_refusal_takes_the_answers_place_and_its_end() {
         let forget = [sample(&[1, 2, 3, 9], 2, 0), sample(&[4, 5, 6], 2, 1)];
-        let made = refusals(&forget, &[vec![7, 8]], &[9], 6, 0).unwrap().samples;
+        let made = refusals(&forget, &|_| Ok(vec![vec![7, 8]]), &[9], 6, 0).unwrap();
         assert_eq!((&made[0].ids[..], &made[0].targets[..]), (&[1, 2, 7, 8, 9][..], &[NONE, 7, 8, 9, NONE][..]));
         assert_eq!((&made[1].ids[..], &made[1].targets[..]), (&[4, 5, 7, 8][..], &[NONE, 7, 8, NONE][..]));
-        assert!(refusals(&forget, &[vec![7, 8]], &[9], 4, 0).unwrap_err().is_input(), "too long");
-        assert!(refusals(&forget, &[vec![]], &[9], 9, 0).unwrap_err().is_input());
+        assert!(refusals(&forget, &|_| Ok(vec![vec![7, 8]]), &[9], 4, 0).unwrap_err().is_input(), "too long");
+        assert!(refusals(&forget, &|_| Ok(vec![vec![]]), &[9], 9, 0).unwrap_err().is_input());
         let text = [sample(&[1, 2, 3], 0, 0)];
-        assert!(refusals(&text, &[vec![7]], &[], 9, 0).unwrap_err().to_string().contains("asks nothing"));
+        assert!(refusals(&text, &|_| Ok(vec![vec![7]]), &[], 9, 0).unwrap_err().to_string().contains("asks nothing"));
     }
 
     #[test]
     fn a_wrong_answer_is_never_the_right_one() {
         let forget: Vec<_> = (0..40).map(|i| sample(&[1, 2, 3], 2, i)).collect();
         let retain = [sample(&[5, 3], 1, 0), sample(&[5, 4, 6], 1, 1)];
-        for made in swapped(&forget, &retain, 9, 3).unwrap().samples {
+        for made in swapped(&forget, &retain, 9, 3).unwrap() {
             assert_eq!((&made.ids[..], &made.targets[..]), (&[1, 2, 4, 6][..], &[NONE, 4, 6, NONE][..]));
         }
         assert!(swapped(&forget, &retain[..1], 9, 3).unwrap_err().is_input(), "only the right answer is there");
-        let text = swapped(&[sample(&[1, 2, 3], 0, 0)], &retain, 9, 3).unwrap().samples;
+        let text = swapped(&[sample(&[1, 2, 3], 0, 0)], &retain, 9, 3).unwrap();
         assert!(text[0].ids == [1, 2, 3] && text[0].targets[..2].iter().all(|t| [3, 4, 6].contains(t)));
     }
 
