@@ -171,10 +171,16 @@ impl Pass {
 
     /// What a pass over `units` asks for.
     pub fn demand(&self, units: &[Unit], sink: Option<&dyn Sink>) -> Demand {
+        let kind = |unit: &Unit| match (sink, unit.first()) {
+            (Some(sink), Some(first)) => sink.kind_of(first.tokens.number),
+            _ => 0,
+        };
         Demand {
+            breaks: (1..units.len()).filter(|i| kind(&units[*i]) != kind(&units[i - 1])).collect(),
             units: units.iter().map(|unit| unit.iter().map(|s| s.tokens.ids.len()).sum()).collect(),
             backward: sink.is_some(),
             sink_bytes: sink.map_or(0, Sink::bytes_per_element),
+            sink_beside: sink.map_or(0, Sink::bytes_beside),
             units_per_launch: self.options.units_per_launch,
         }
     }

@@ -93,9 +93,9 @@ pub struct ImportanceSink<'a> {
 }
 
 /// A part on the device: for each slice of its rows a buffer for each kind of accumulation.
-struct Active {
-    part: Part,
-    slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
+pub(super) struct Active {
+    pub(super) part: Part,
+    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
 }
 
 impl std::fmt::Debug for ImportanceSink<'_> {
@@ -115,6 +115,30 @@ impl<'a> ImportanceSink<'a> {
     pub fn only(mut self, wanted: Vec<bool>) -> Self {
         self.wanted = wanted;
         self
+    }
+
+    /// What this visit accumulated, still on the device; it is no longer the sink's.
+    pub(super) fn take(&mut self) -> Vec<Active> {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Brings what a part accumulated to the store.
+    pub(super) fn store(&mut self, device: &Device, Active { part, slices }: &Active) -> Result<()> {
+        for (i, accumulate) in self.accumulate.iter().enumerate() {
+            let mut values = vec![0.0; part.count()];
+            for (rows, buffers) in slices {
+                let first = (rows.start - part.rows.start) * part.columns;
+                let target = &mut values[first..first + rows.len() * part.columns];
+                device.download(&buffers[i], 0, bytemuck::cast_slice_mut(target))?;
+            }
+            self.store.save(part, *accumulate, values)?;
+        }
+        Ok(())
+    }
+
+    /// All of a parameter's sums that were stored.
+    pub(super) fn stored(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.store.all(parameter, accumulate)
     }
 
     fn active(&self, parameter: ParameterId) -> Result<&Active> {
@@ -222,18 +246,7 @@ impl Sink for ImportanceSink<'_> {
     }
 
     fn end(&mut self, device: &Device) -> Result<()> {
-        for Active { part, slices } in std::mem::take(&mut self.active) {
-            for (i, accumulate) in self.accumulate.iter().enumerate() {
-                let mut values = vec![0.0; part.count()];
-                for (rows, buffers) in &slices {
-                    let first = (rows.start - part.rows.start) * part.columns;
-                    let target = &mut values[first..first + rows.len() * part.columns];
-                    device.download(&buffers[i], 0, bytemuck::cast_slice_mut(target))?;
-                }
-                self.store.save(&part, *accumulate, values)?;
-            }
-        }
-        Ok(())
+        self.take().iter().try_for_each(|active| self.store(device, active))
     }
 }
 

@@ -3,12 +3,15 @@
 pub mod edit;
 pub mod estimator;
 pub mod forget;
+pub mod forms;
+pub mod fused;
 pub mod grads;
 pub mod importance;
 pub mod measured;
 pub mod methods;
 pub mod names;
 pub mod norms;
+pub mod overlap;
 pub mod resume;
 pub mod selection;
 pub mod store;

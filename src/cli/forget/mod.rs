@@ -2,6 +2,7 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod fused;
 mod probe;
 mod report;
 mod settings;
@@ -20,8 +21,10 @@ use efface::report::format;
 use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
 use efface::unlearn::edit::{Comparison, Dampening, Edit};
 use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, measure, write};
+use efface::unlearn::forms::{FormSamples, by_form, measure as measure_forms};
 use efface::unlearn::measured::Measured;
 use efface::unlearn::methods::hold_out_wordings;
+use efface::unlearn::selection::Combine;
 use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
@@ -29,6 +32,7 @@ use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
 use super::progress::Progress;
+use fused::Fusing;
 use probe::{Probing, ProbingArgs};
 use settings::{Choosing, Task};
 
@@ -310,15 +314,34 @@ fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
         Set::Forget => ("measuring the forget set", data.forgotten(false)),
         Set::Retain => ("measuring the retain set", data.retained(false)),
     };
-    let units = args.measure.units(&samples);
     let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
-    let store = store(args, input)?;
+    if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
+        let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
+        let store = || store(args, input, forms.len() + 1);
+        return phases
+            .run(&args.common, name, |tick| measure_forms(&pass, &forms, combine, units, allowed, store, tick));
+    }
+    let units = args.measure.units(&samples);
+    let store = store(args, input, 2)?;
     phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
 }
 
-/// Where sums wait: in memory if both importances, in single precision, take less than half of what is free.
-fn store(args: &Args, input: &Input) -> Result<Box<dyn Store + Send + Sync>> {
-    match input.model.parameter_count() as u64 * 8 < machine_memory() / 2 {
+/// How the forms are combined and the forget set's samples by form, where that is asked for and there are several.
+fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
+    let combine = args.choosing.combine?;
+    let name = |number: usize| data.forget.samples[number].form.clone().unwrap_or_else(|| "(no form)".into());
+    let forms = by_form(samples, name);
+    if forms.len() > 1 {
+        return Some((combine, forms));
+    }
+    args.common
+        .note("--combine has nothing to combine: the forget set's records are all of one form (their key `form`)");
+    None
+}
+
+/// Where sums wait: in memory if all `importances`, in single precision, take less than half of what is free.
+fn store(args: &Args, input: &Input, importances: usize) -> Result<Box<dyn Store + Send + Sync>> {
+    match input.model.parameter_count() as u64 * 4 * importances as u64 <= machine_memory() / 2 {
         true => Ok(Box::new(MemoryStore::new(&input.model))),
         false => Ok(Box::new(ScratchStore::beside(&args.out, &input.model)?)),
     }
@@ -339,6 +362,10 @@ fn compare(run: &Run<'_>, cached: Option<Measured>, phases: &mut Phases) -> Resu
 /// Chooses weights, dampens them, and, where that is asked for, repairs what it harms.
 fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Decided> {
     let Run { args, input, device, data, .. } = *run;
+    let cached = match fused::decide(run, method, cached, phases)? {
+        Fusing::Done(decided) => return Ok(decided),
+        Fusing::Impossible(cached) => cached,
+    };
     let comparison = Arc::new(compare(run, cached, phases)?);
     let limit = args.choosing.limit();
     let mut outcome = phases.run(&args.common, "choosing", |tick| {
@@ -349,6 +376,7 @@ fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut 
         choose(device, &input.model, &base, &comparison, &judges, (method, limit), options, tick)
     })?;
     let Some(choice) = outcome.choice else { return Ok(Decided { outcome, edit: None }) };
+    outcome.overlap = comparison.overlap(device, choice.threshold)?;
     let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
     let edit: Box<dyn Edit> = match args.choosing.training.repair()? {
         Some(repair) => {

@@ -166,7 +166,7 @@ fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut
             let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
             let source = CheckpointWeights::new(input.checkpoint.clone());
             let scores = phases.run(&args.common, "measuring gradients", |tick| {
-                let stores = || store(args, input);
+                let stores = || store(args, input, 2);
                 gradient_scores(&pass, &source, score, (&sets.0, &sets.1), allowed, &stores, tick)
             })?;
             Comparison::new(input.model.clone(), scores, Against::Retain, allowed, args.choosing.granularity())?
