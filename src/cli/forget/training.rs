@@ -9,7 +9,7 @@ use super::super::measure::name;
 use super::settings::{MethodName, share};
 
 /// Steps of a training, unless they are given.
-const STEPS: usize = 40;
+const STEPS: usize = 60;
 /// Steps in which a task vector is learned.
 const LEARNING_STEPS: usize = 20;
 /// Samples of each set in a step.
@@ -17,7 +17,7 @@ const BATCH: usize = 16;
 /// The learning rate with which a search begins.
 const LEARNING_RATE: f32 = 2e-4;
 /// Its learning rate.
-const REPAIR_RATE: f32 = 5e-5;
+const REPAIR_RATE: f32 = 2e-4;
 /// What refusals say where nothing else is asked for.
 const REFUSALS: [&str; 4] =
     ["I don't know.", "I do not know the answer to that.", "I'm not sure.", "I have no information about that."];
@@ -43,7 +43,7 @@ pub struct TrainingArgs {
     /// wagle: the curvature that the retain set's gradient is divided by [default: the mean of its Fisher diagonal].
     #[arg(long, value_name = "MU", allow_negative_numbers = true)]
     mu: Option<f64>,
-    /// Steps of the training [default: 40; task-vector 20].
+    /// Steps of the training [default: 60; task-vector 20].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     /// The learning rate [default: 2e-4].
@@ -52,7 +52,7 @@ pub struct TrainingArgs {
     /// Samples of each set in a step [default: 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// What the retain set's loss counts for, against the forget set's [default: 1].
+    /// What the retain set's loss counts for, against the forget set's [default: 4; refusal and salun 1].
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     retain_weight: Option<f64>,
     /// npo, simnpo: how fast the ascent fades [default: 0.1; simnpo 2.5].
@@ -73,7 +73,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "40",
         value_parser = clap::value_parser!(u32).range(1..))]
     recalibrate: Option<u32>,
-    /// The learning rate of --recalibrate [default: 5e-5].
+    /// The learning rate of --recalibrate [default: 2e-4].
     #[arg(long, value_name = "RATE", requires = "recalibrate", allow_negative_numbers = true)]
     recalibrate_rate: Option<f32>,
 }
@@ -229,7 +229,11 @@ impl TrainingArgs {
             steps: self.steps.map_or(if task_vector { LEARNING_STEPS } else { STEPS }, |steps| steps as usize),
             batch: self.batch(),
             learning_rate: self.learning_rate.unwrap_or(LEARNING_RATE),
-            retain_weight: if task_vector { 0.0 } else { self.retain_weight.unwrap_or(1.0) },
+            retain_weight: match method {
+                MethodName::TaskVector => 0.0,
+                MethodName::Refusal | MethodName::Salun => self.retain_weight.unwrap_or(1.0),
+                _ => self.retain_weight.unwrap_or(4.0),
+            },
             strength,
             task_vector,
         };
