@@ -239,7 +239,7 @@ fn differing(old: &Path, new: &Path) -> Vec<(String, u64)> {
         let size = tensor.element.map_or(1, efface::Element::size);
         (tensor.name.clone(), a.chunks(size).zip(b.chunks(size)).filter(|(a, b)| a != b).count() as u64)
     };
-    old.tensors().iter().map(of).collect()
+    old.tensors().map(of).collect()
 }
 
 #[test]
