@@ -61,7 +61,7 @@ fn losses_and_gradients_are_those_of_autograd() {
     for device in [cpu(), gpu()] {
         for name in ["npo", "simnpo", "mixed"] {
             let (objectives, weights) = scenario(name, &golden);
-            let objective = PerSample(objectives);
+            let objective = PerSample::new(objectives);
             for size in [1, 3] {
                 let units = units(&golden, &weights, size);
                 let (loss, gradients) = measure(&golden, &device, &objective, &units, PassOptions::default()).unwrap();
@@ -88,7 +88,7 @@ fn the_budget_and_the_split_change_no_byte() {
     for name in ["llama", "qwen3"] {
         let golden = Golden::open(name);
         let (objectives, weights) = scenario("mixed", &golden);
-        let objective = PerSample(objectives);
+        let objective = PerSample::new(objectives);
         let units = units(&golden, &weights, 2);
         let run = |options| measure(&golden, &device, &objective, &units, options);
         device.set_memory(u64::MAX);
@@ -112,9 +112,9 @@ fn the_budget_and_the_split_change_no_byte() {
 fn an_objective_for_other_samples_is_refused() {
     let golden = Golden::open("llama");
     let units = units(&golden, &[1.0; 7], 7);
-    let objective = PerSample(vec![SampleObjective::Mean; 6]);
+    let objective = PerSample::new(vec![SampleObjective::Mean; 6]);
     let error = measure(&golden, &cpu(), &objective, &units, PassOptions::default()).unwrap_err();
     assert!(error.is_input() && error.to_string().contains("6 samples"), "{error}");
-    let one: Arc<dyn Objective> = Arc::new(PerSample(vec![SampleObjective::Mean]));
+    let one: Arc<dyn Objective> = Arc::new(PerSample::new(vec![SampleObjective::Mean]));
     assert!(one.term(1, &Default::default()).slope.is_nan());
 }

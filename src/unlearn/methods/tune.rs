@@ -153,7 +153,7 @@ pub fn tune(
             objectives.extend(drawn.iter().map(|_| SampleObjective::Mean));
             units.extend(self::units(&sets.retain, &drawn, options.retain_weight));
         }
-        let report = training.step_of(&PerSample(objectives), &units, options.learning_rate)?;
+        let report = training.step_of(&PerSample::new(objectives), &units, options.learning_rate)?;
         if after(&report, &weights)?.is_break() {
             break;
         }
