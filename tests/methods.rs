@@ -248,7 +248,7 @@ fn every_method_runs_changes_only_what_it_selects_and_repeats() {
     let model = demo_model();
     for (number, method) in [
         &["graddiff"][..],
-        &["npo", "--mask", "all", "--recalibrate", "2"],
+        &["npo", "--mask", "all", "--recalibrate", "2", "--retain-loss", "kl"],
         &["simnpo", "--mask", "gradient"],
         &["refusal", "--refusal", "know", "--granularity", "row"],
         &["salun", "--mask-share", "2%"],
@@ -354,6 +354,8 @@ fn wrong_calls_name_the_flag() {
         (&["--method", "npo", "--mu", "1"], "--mu belongs to --method wagle"),
         (&["--method", "npo", "--strength", "1"], "--strength belongs to --method task-vector"),
         (&["--method", "task-vector", "--retain-weight", "1"], "--retain-weight belongs to"),
+        (&["--method", "task-vector", "--retain-loss", "kl"], "--retain-loss belongs to"),
+        (&["--method", "npo", "--retain-loss", "kl", "--only", "*embed*"], "leave no tensor"),
         (&["--method", "npo", "--refusal", "no"], "--refusal belongs to --method refusal"),
         (&["--method", "npo", "--learning-rate", "0"], "--learning-rate is a number above 0"),
         (&["--method", "npo", "--retain-weight", "-1"], "--retain-weight is a number from 0"),

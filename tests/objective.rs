@@ -5,10 +5,13 @@ mod common;
 use std::sync::Arc;
 
 use common::{Golden, cpu, gpu, numbers, relative};
+use efface::Element;
 use efface::checkpoint::TensorFile;
 use efface::device::Device;
 use efface::kernels::Accumulate;
-use efface::stream::{Objective, PassOptions, PerSample, SampleObjective, Unit, Weighted};
+use efface::model::Parameter;
+use efface::model::weights::{HostBytes, WeightSource};
+use efface::stream::{CheckpointWeights, Objective, Pass, PassOptions, PerSample, SampleObjective, Unit, Weighted};
 use efface::unlearn::importance::ImportanceSink;
 use efface::unlearn::store::{MemoryStore, Store};
 
@@ -105,6 +108,67 @@ fn the_budget_and_the_split_change_no_byte() {
         let small = run(PassOptions::default()).unwrap();
         assert!(device.budget().peak() <= needed, "{name}: {} of {needed}", device.budget().peak());
         assert!(whole == small, "{name}: the budget");
+    }
+}
+
+/// The checkpoint with the first layer's `down_proj` half as large again.
+struct Scaled(CheckpointWeights);
+
+impl WeightSource for Scaled {
+    fn tensor(&self, parameter: &Parameter) -> efface::Result<(Element, HostBytes)> {
+        let (element, bytes) = self.0.tensor(parameter)?;
+        if parameter.name != "model.layers.0.mlp.down_proj.weight" {
+            return Ok((element, bytes));
+        }
+        let mut values = vec![0.0; parameter.count()];
+        element.decode(&bytes, &mut values)?;
+        values.iter_mut().for_each(|value| *value *= 1.5);
+        Ok((element, Arc::new(element.encode(&values))))
+    }
+
+    fn element(&self, parameter: &Parameter) -> efface::Result<Element> {
+        self.0.element(parameter)
+    }
+}
+
+#[test]
+fn the_divergence_from_an_old_model_is_autograds_under_every_budget() {
+    let golden = Golden::open("llama");
+    let file = TensorFile::open(&golden.directory.join("objectives.safetensors")).unwrap();
+    for device in [cpu(), gpu()] {
+        let scaled: Arc<dyn WeightSource> = Arc::new(Scaled(CheckpointWeights::new(golden.checkpoint.clone())));
+        let old = Pass::over(&device, golden.model.clone(), scaled, PassOptions::default()).unwrap();
+        let states = old.states(&golden.samples, &|_, _| {}).unwrap();
+        let objective = PerSample {
+            losses: vec![SampleObjective::Mean; 7],
+            old: states.into_iter().enumerate().map(|(i, s)| [0, 2, 4].contains(&i).then(|| Arc::new(s))).collect(),
+        };
+        let weights = [0.25, 0.5, 1.0, 0.125, 2.0, 0.5, 1.0];
+        let units = units(&golden, &weights, 2);
+        let run = |options| measure(&golden, &device, &objective, &units, options);
+        let (_, whole) = run(PassOptions::default()).unwrap();
+        let mut compared = 0;
+        for (parameter, gradient) in golden.model.parameters.iter().zip(&whole) {
+            let key = format!("kl/{}", parameter.name);
+            if file.tensor(&key).is_some() {
+                let error = relative(gradient, &numbers(&file, &key));
+                assert!(error <= 1e-4, "{} on {}: {error:.1e} off", parameter.name, device.name());
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 3);
+        if device.is_cpu() {
+            continue;
+        }
+        device.set_memory(1);
+        let Err(efface::Error::Budget { needed, .. }) = run(PassOptions::default()) else {
+            panic!("one byte is enough")
+        };
+        device.free_scratch();
+        device.set_memory(needed);
+        device.budget().reset_peak();
+        assert!(run(PassOptions::default()).unwrap().1 == whole, "the budget");
+        assert!(device.budget().peak() <= needed, "{} of {needed}", device.budget().peak());
     }
 }
 

@@ -16,6 +16,7 @@ from make import IGNORED, Reference
 
 DIRECTORY = Path(__file__).parent / "llama"
 TENSORS = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight"]
+WEIGHTS = [0.25, 0.5, 1.0, 0.125, 2.0, 0.5, 1.0]
 MOVED = [-3.0, 0.5, 20.0, -8.0, 0.0, 4.0, 1.5]
 
 
@@ -38,6 +39,26 @@ SCENARIOS = {
 }
 
 
+def diverged(records, reference):
+    """Samples 0, 2 and 4 stay close to an old model, whose first layer has another down_proj; the others are predicted."""
+    old = Reference(DIRECTORY / "checkpoint", torch.float64)
+    with torch.no_grad():
+        old.parameters["model.layers.0.mlp.down_proj.weight"] *= 1.5
+    total = 0
+    for i, (record, weight) in enumerate(zip(records, WEIGHTS)):
+        labels = torch.tensor(record["labels"])[1:]
+        here = labels != IGNORED
+        logits = reference.logits(record["input_ids"])[:-1][here]
+        if i in (0, 2, 4):
+            with torch.no_grad():
+                target = F.log_softmax(old.logits(record["input_ids"])[:-1][here], -1)
+            loss = F.kl_div(F.log_softmax(logits, -1), target, reduction="batchmean", log_target=True)
+        else:
+            loss = F.cross_entropy(logits, labels[here])
+        total = total + weight * loss
+    return total
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -54,6 +75,8 @@ def main():
         gradients = torch.autograd.grad(total, parameters)
         stored |= {f"{scenario}/{name}": g.float().contiguous() for name, g in zip(TENSORS, gradients)}
         values[scenario] = repr(total.item())
+    gradients = torch.autograd.grad(diverged(records, reference), parameters)
+    stored |= {f"kl/{name}": g.float().contiguous() for name, g in zip(TENSORS, gradients)}
     save_file(stored, DIRECTORY / "objectives.safetensors", {"format": "pt", **values})
 
 

@@ -7,7 +7,7 @@ use efface::model::batch::Tokens;
 use efface::stream::{Budgets, DecodePlan, Demand, Labels, Limits, Pass, Plan, Unit, Weighted};
 use efface::unlearn::edit::Comparison;
 use efface::unlearn::importance::ImportanceSink;
-use efface::unlearn::methods::{Score, largest_units};
+use efface::unlearn::methods::{RetainLoss, Score, largest_units};
 use efface::unlearn::store::MemoryStore;
 use efface::{Error, Result};
 
@@ -49,7 +49,9 @@ pub fn check(run: &Run<'_>, task: &Task, probing: &Probing) -> Result<()> {
     if repairs || matches!(task, Task::Train(_)) {
         // The forget set's samples may have other answers, which are as long as these or a few tokens longer.
         let units = largest_units([&tokens(&data.forget), &data.retained(false)]);
-        budgets.note(plan(&pass.demand(&units, Some(&sink)), if repairs { &beside } else { &limits }))?;
+        let old = matches!(task, Task::Train(Recipe { retain_loss: RetainLoss::Divergence, .. }));
+        let demand = Demand { old, ..pass.demand(&units, Some(&sink)) };
+        budgets.note(plan(&demand, if repairs { &beside } else { &limits }))?;
     }
     let probes: Vec<Arc<Tokens>> =
         probing.samples().iter().map(|sample| Arc::new(Tokens::new(&sample.ids, &sample.labels, 0))).collect();

@@ -2,7 +2,8 @@
 
 use clap::ValueEnum;
 
-use efface::unlearn::methods::{Goal, Score, Strength};
+use efface::model::{Model, Stage};
+use efface::unlearn::methods::{Goal, RetainLoss, Score, Strength};
 use efface::{Error, Result};
 
 use super::super::measure::name;
@@ -55,6 +56,9 @@ pub struct TrainingArgs {
     /// What the retain set's loss counts for, against the forget set's [default: 4; refusal and salun 1].
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     retain_weight: Option<f64>,
+    /// What is wanted of the retain set [default: cross-entropy].
+    #[arg(long, value_enum)]
+    retain_loss: Option<RetainLossName>,
     /// npo, simnpo: how fast the ascent fades [default: 0.1; simnpo 2.5].
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     beta: Option<f64>,
@@ -100,6 +104,16 @@ enum ObjectiveName {
     Npo,
 }
 
+/// `--retain-loss`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RetainLossName {
+    /// That its answers are predicted.
+    CrossEntropy,
+    /// That the model's distributions stay what they were (KL divergence from the old model). The final norm and the head
+    /// are left alone, and with them a tied embedding.
+    Kl,
+}
+
 /// What a training method does.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -119,6 +133,8 @@ pub struct Recipe {
     pub learning_rate: f32,
     /// What the retain set counts for.
     pub retain_weight: f64,
+    /// What is wanted of the retain set.
+    pub retain_loss: RetainLoss,
     /// How strong it is; none: searched.
     pub strength: Option<Strength>,
     /// Whether what is learned is taken back.
@@ -164,6 +180,15 @@ impl TrainingArgs {
         self.steps.is_none() && self.learning_rate.is_none() && self.strength.is_none()
     }
 
+    /// For each parameter of `model` whether training may not change it.
+    pub fn untouched(&self, model: &Model) -> Vec<bool> {
+        let mut untouched = vec![false; model.parameters.len()];
+        if let (Some(RetainLossName::Kl), Some(head @ Stage::Head(_))) = (self.retain_loss, model.stages.last()) {
+            head.parameters().into_iter().for_each(|id| untouched[id] = true);
+        }
+        untouched
+    }
+
     /// The flags that only some methods take, with these methods' names.
     fn foreign(&self, method: MethodName) -> Result<()> {
         use MethodName::{Dampen, Npo, Refusal, Salun, Simnpo, Ssd, SsdAuto, TaskVector, Wagle};
@@ -180,6 +205,7 @@ impl TrainingArgs {
             ("learning-rate", self.learning_rate.is_some(), trains, learns),
             ("batch", self.batch.is_some(), trains || self.recalibrate.is_some(), learns),
             ("retain-weight", self.retain_weight.is_some(), trains && method != TaskVector, learns),
+            ("retain-loss", self.retain_loss.is_some(), trains && method != TaskVector, learns),
             ("beta", self.beta.is_some(), npo || method == Simnpo, "npo or simnpo"),
             ("delta", self.delta.is_some(), method == Simnpo, "simnpo"),
             ("refusal", !self.refusal.is_empty(), method == Refusal, "refusal"),
@@ -234,6 +260,10 @@ impl TrainingArgs {
                 MethodName::Refusal | MethodName::Salun => self.retain_weight.unwrap_or(1.0),
                 _ => self.retain_weight.unwrap_or(4.0),
             },
+            retain_loss: match self.retain_loss {
+                Some(RetainLossName::Kl) => RetainLoss::Divergence,
+                Some(RetainLossName::CrossEntropy) | None => RetainLoss::CrossEntropy,
+            },
             strength,
             task_vector,
         };
@@ -284,6 +314,7 @@ impl TrainingArgs {
             add("batch", recipe.batch.into());
             add("learning_rate", f64::from(recipe.learning_rate).into());
             add("retain_weight", recipe.retain_weight.into());
+            add("retain_loss", name(self.retain_loss.unwrap_or(RetainLossName::CrossEntropy)).into());
             match recipe.goal {
                 Goal::Npo { beta } => drop(add("beta", beta.into())),
                 Goal::SimNpo { beta, delta } => {
