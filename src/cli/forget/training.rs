@@ -315,13 +315,11 @@ impl TrainingArgs {
             add("learning_rate", f64::from(recipe.learning_rate).into());
             add("retain_weight", recipe.retain_weight.into());
             add("retain_loss", name(self.retain_loss.unwrap_or(RetainLossName::CrossEntropy)).into());
-            match recipe.goal {
-                Goal::Npo { beta } => drop(add("beta", beta.into())),
-                Goal::SimNpo { beta, delta } => {
-                    add("beta", beta.into());
-                    add("delta", delta.into());
-                }
-                Goal::Difference | Goal::Learn => {}
+            if let Goal::Npo { beta } | Goal::SimNpo { beta, .. } = recipe.goal {
+                add("beta", beta.into());
+            }
+            if let Goal::SimNpo { delta, .. } = recipe.goal {
+                add("delta", delta.into());
             }
             if let Answers::Refused(texts) = recipe.answers {
                 add("refusals", texts.into());
