@@ -303,7 +303,7 @@ impl Sizes<'_> {
                 let vectors: u64 = norm.into_iter().flatten().map(|id| self.weight_bytes(id, 1)).sum();
                 let sink = self.sink_bytes(rows * width as usize + 2 * width as usize);
                 // The old model's states, their norm, their logits and folds, weights and targets.
-                let old = if self.demand.old { 2 * width + slice + 3 + 2 } else { 0 };
+                let old = if self.demand.old { 2 * width + slice + 3 + 3 } else { 0 };
                 // Folds, draws and their targets, weights times slopes.
                 (
                     2 * width + backward + old + slice + 3 + 2 + 1 + 1,
