@@ -64,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         sink_bytes: 4,
         sink_beside: 0,
         units_per_launch: None,
+        old: false,
     };
     let plan = Plan::new(model, &elements, &demand, &Limits::of(&device, args.common.host_memory))?;
     let cost = Cost::of(model, &elements, &lengths, &plan);

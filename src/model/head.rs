@@ -7,6 +7,7 @@ use super::sink::{Context, MatrixSite, Sink};
 use super::weights::StageWeights;
 use crate::Result;
 use crate::device::{Buffer, Lease};
+use crate::kernels::elementwise::add;
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
 use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
@@ -47,6 +48,19 @@ pub enum Fold<'a> {
     },
 }
 
+/// What backward needs of the loss at each token.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss<'a> {
+    /// The target; none takes nothing out of the softmax.
+    pub targets: &'a Buffer,
+    /// What its loss counts for.
+    pub weights: &'a Buffer,
+    /// The complete folds.
+    pub state: &'a Buffer,
+    /// What is added to the gradient at the slice's logits, where targets are distributions: `[tokens, slice rows]`.
+    pub soft: Option<&'a Buffer>,
+}
+
 /// The logits of one slice of the head, `[tokens, slice rows]`.
 ///
 /// # Errors
@@ -74,7 +88,7 @@ pub fn fold(ctx: &Context<'_>, first_row: usize, rows: usize, logits: &Buffer, f
 }
 
 /// A slice's part of backward: from its logits (overwritten) to its part of the gradient at the norm's output, with its
-/// site handed over; `weights` are what each target's loss counts for. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
+/// site handed over. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
 ///
 /// # Errors
 /// When the device failed.
@@ -84,13 +98,17 @@ pub fn backward(
     (first_row, slice): (usize, Matrix<'_>),
     normed: &Buffer,
     logits: &Buffer,
-    (targets, weights, state): (&Buffer, &Buffer, &Buffer),
+    loss: Loss<'_>,
     d_normed: &Buffer,
     tied: Option<(&RowIndex, &Buffer)>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
+    let Loss { targets, weights, state, soft } = loss;
     logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
+    if let Some(soft) = soft {
+        add::run(device, tokens * rows, soft, logits)?;
+    }
     let (left, right) = (Window::all(logits, rows), Window::all(normed, width));
     matmul_nn::run(device, tokens, left, slice, Window::all(d_normed, width), first_row > 0)?;
     if let Some((index, kept)) = tied {

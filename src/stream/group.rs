@@ -3,7 +3,7 @@
 use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
-use super::objective::Objective;
+use super::objective::{Objective, OldStates};
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
 use crate::device::{Buffer, Device};
@@ -66,6 +66,17 @@ impl Group<'_> {
         self.loader.run(&visits, |queue| {
             let trace = self.forward(queue, last, false)?;
             head::losses(self, queue, &trace.inputs[last - 1], losses)
+        })
+    }
+
+    /// What the distributions at every position are made of, sample by sample.
+    pub(super) fn states(&mut self, states: &mut Vec<OldStates>) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let mut visits = self.forward_visits(last);
+        visits.extend(self.head_visits());
+        self.loader.run(&visits, |queue| {
+            let trace = self.forward(queue, last, false)?;
+            head::states(self, queue, &trace.inputs[last - 1], states)
         })
     }
 

@@ -6,16 +6,16 @@ use std::ops::Range;
 use super::activations::Shelf;
 use super::group::{Group, stored, wanted};
 use super::loader::{Queue, Visit};
-use super::objective::Objective;
+use super::objective::{Objective, OldStates};
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
-use crate::device::Buffer;
-use crate::kernels::Window;
+use crate::device::{Buffer, Lease};
 use crate::kernels::embedding::RowIndex;
-use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, nll};
+use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, logits_grad, nll};
+use crate::kernels::{Matrix, Window};
 use crate::model::Stage;
 use crate::model::batch::{Batch, Chunk};
-use crate::model::head::{self, Fold};
+use crate::model::head::{self, Fold, Loss};
 use crate::model::norm;
 use crate::model::parameters::HeadStage;
 use crate::model::sink::{Context, Part, Sink};
@@ -65,6 +65,29 @@ pub(super) fn losses(
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
     collect(group, &folded, losses);
+    Ok(())
+}
+
+/// What the distributions at every position are made of.
+pub(super) fn states(
+    group: &Group<'_>,
+    queue: &mut Queue<'_>,
+    input: &Shelf,
+    states: &mut Vec<OldStates>,
+) -> Result<()> {
+    let width = group.model.config.hidden;
+    let mut folded = start(group);
+    fold_all(group, queue, input, &mut folded, Labels::Data)?;
+    for (number, (chunk, folded)) in group.chunks.iter().zip(&folded).enumerate() {
+        let hidden = input.read(group.device, number)?;
+        states.extend((0..samples(chunk)).map(|sample| {
+            let Range { start, end } = span(chunk, sample);
+            OldStates {
+                hidden: hidden[start * width..end * width].to_vec(),
+                folds: folded.state[3 * start..3 * end].to_vec(),
+            }
+        }));
+    }
     Ok(())
 }
 
@@ -257,19 +280,27 @@ fn part_backward(
             running.fold(&ctx, &batch.targets, *first_row, slice.rows, &logits, group.labels)?;
         }
     }
+    let old = Old::of(&ctx, group, stage, weights, first_sample)?;
     let mut slopes = None;
     for (first_row, slice) in slices {
         let logits = head::logits(&ctx, width, &normed, slice)?;
         if one {
             running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, group.labels)?;
         }
-        let targets = running.targets(&ctx, group.labels)?;
+        let targets = match &old {
+            Some(old) => old.targets.clone(),
+            None => running.targets(&ctx, group.labels)?,
+        };
         let tied = index.as_ref().zip(rows.as_deref());
         let slopes = match &slopes {
             Some(slopes) => slopes,
             None => slopes.insert(running.slopes(&ctx, group.objective, first_sample)?),
         };
-        let loss = (&targets, slopes, &running.state);
+        let mut loss = Loss { targets: &targets, weights: slopes, state: &running.state, soft: None };
+        let soft =
+            old.as_ref().map(|old| old.soft(&ctx, group.objective, first_sample, slopes, width, (first_row, slice)));
+        let soft = soft.transpose()?;
+        loss.soft = soft.as_deref();
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
     if single {
@@ -279,6 +310,69 @@ fn part_backward(
     match rows {
         Some(rows) => head_rows.put(device, chunk, rows, entries * width),
         None => Ok(()),
+    }
+}
+
+/// The old model's part in a chunk of which samples are to stay close to it.
+struct Old {
+    normed: Lease,
+    folds: Buffer,
+    /// The targets of the others; these samples have none.
+    targets: Buffer,
+}
+
+impl Old {
+    /// None where no sample of the chunk has states of the old model.
+    fn of(
+        ctx: &Context<'_>,
+        group: &Group<'_>,
+        stage: &HeadStage,
+        weights: &StageWeights,
+        first_sample: usize,
+    ) -> Result<Option<Self>> {
+        let (chunk, width) = (&ctx.batch.chunk, group.model.config.hidden);
+        let with_states = |sample: usize| Some((span(chunk, sample), group.objective.old(first_sample + sample)?));
+        let states: Vec<_> = (0..samples(chunk)).filter_map(with_states).collect();
+        if states.is_empty() {
+            return Ok(None);
+        }
+        let (mut hidden, mut folds) = (vec![0.0; ctx.tokens() * width], vec![1.0; 3 * ctx.tokens()]);
+        let mut targets = chunk.targets.clone();
+        for (span, old) in states {
+            if old.hidden.len() != span.len() * width || old.folds.len() != 3 * span.len() {
+                return Err(Error::argument("an old model's states are not those of the sample"));
+            }
+            hidden[span.start * width..span.end * width].copy_from_slice(&old.hidden);
+            folds[3 * span.start..3 * span.end].copy_from_slice(&old.folds);
+            targets[span].fill(NO_TARGET);
+        }
+        let hidden = ctx.device.upload_new(&hidden)?;
+        let normed = head::normed(ctx, stage, weights, &hidden)?;
+        Ok(Some(Old { normed, folds: ctx.device.upload_new(&folds)?, targets: ctx.device.upload_new(&targets)? }))
+    }
+
+    /// What these samples' targets take out of the gradient at a slice's logits: the old model's probabilities, weighted and
+    /// negative, `[tokens, slice rows]`.
+    fn soft(
+        &self,
+        ctx: &Context<'_>,
+        objective: &dyn Objective,
+        first_sample: usize,
+        slopes: &Buffer,
+        width: usize,
+        (first_row, slice): (usize, Matrix<'_>),
+    ) -> Result<Lease> {
+        let chunk = &ctx.batch.chunk;
+        let mut weights: Vec<f32> = ctx.device.read(slopes, ctx.tokens())?;
+        for sample in 0..samples(chunk) {
+            let keep = if objective.old(first_sample + sample).is_some() { -1.0 } else { 0.0 };
+            weights[span(chunk, sample)].iter_mut().for_each(|weight| *weight *= keep);
+        }
+        let weights = ctx.device.upload_new(&weights)?;
+        let none = ctx.device.upload_new(&vec![NO_TARGET; ctx.tokens()])?;
+        let logits = head::logits(ctx, width, &self.normed, slice)?;
+        logits_grad::run(ctx.device, ctx.tokens(), slice.rows, first_row, &none, &weights, &self.folds, &logits)?;
+        Ok(logits)
     }
 }
 

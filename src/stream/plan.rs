@@ -33,6 +33,8 @@ pub struct Demand {
     pub sink_beside: u64,
     /// At most this many units in one launch; none: as many as are useful.
     pub units_per_launch: Option<usize>,
+    /// Whether the old model's distribution is made beside the new one's.
+    pub old: bool,
 }
 
 /// The memory and the device that a plan is made for.
@@ -306,8 +308,14 @@ impl Sizes<'_> {
                 let norm = [Some(head.norm.gain), head.norm.bias];
                 let vectors: u64 = norm.into_iter().flatten().map(|id| self.weight_bytes(id, 1)).sum();
                 let sink = self.sink_bytes(rows * width as usize + 2 * width as usize);
+                // The old model's states, their norm, their logits and folds, weights and targets.
+                let old = if self.demand.old { 2 * width + slice + 3 + 3 } else { 0 };
                 // Folds, draws and their targets, weights times slopes.
-                (2 * width + backward + slice + 3 + 2 + 1 + 1, vectors + self.weight_bytes(head.weight, rows), sink)
+                (
+                    2 * width + backward + old + slice + 3 + 2 + 1 + 1,
+                    vectors + self.weight_bytes(head.weight, rows),
+                    sink,
+                )
             }
             Stage::Attention(block) => {
                 let backward = if self.demand.backward { attention::backward_width(block) } else { 0 };

@@ -215,8 +215,13 @@ impl Choosing {
         for (allowed, skipped) in allowed.iter_mut().zip(names::select(model, &self.skip)?) {
             *allowed &= !skipped;
         }
+        for (allowed, untouched) in allowed.iter_mut().zip(self.training.untouched(model)) {
+            *allowed &= !untouched;
+        }
         if !allowed.contains(&true) {
-            return Err(Error::argument("--only and --skip leave no tensor that may be changed"));
+            return Err(Error::argument(
+                "--only and --skip (and --retain-loss kl) leave no tensor that may be changed",
+            ));
         }
         Ok(allowed)
     }

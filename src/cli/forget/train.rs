@@ -53,6 +53,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
         batch: recipe.batch,
         learning_rate: recipe.learning_rate,
         retain_weight: recipe.retain_weight,
+        retain_loss: recipe.retain_loss,
         seed: args.common.seed,
         pass: options,
     };
@@ -64,7 +65,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
     };
     let found: Found = phases.run(&args.common, "training", |tick| {
         let forget = answers(run, recipe, &retain)?;
-        let sets = Sets::new(forget, retain.clone(), recipe.goal, &pass, &|_, _| {})?;
+        let sets = Sets::new(forget, retain.clone(), &tuning, &pass, &|_, _| {})?;
         let told = Told { progress: tick, estimate: &estimate };
         search(&judge, &base, &sets, &chosen.trainable, &tuning, strength, &told)
     })?;

@@ -193,6 +193,32 @@ fn probes() -> Vec<ProbeResult> {
     ]
 }
 
+/// A training was searched and repaired.
+pub(super) fn trained() -> ForgetReport {
+    let mut report = good(30);
+    let point = |(repair, step, kept, loss_rise, taken)| TrainingPoint {
+        repair,
+        learning_rate: 6e-4,
+        step,
+        scale: None,
+        kept,
+        loss_rise,
+        taken,
+    };
+    (report.method.name, report.method.lambda) = ("simnpo".into(), None);
+    report.search.clear();
+    report.training = [
+        (false, 8, 0.97, 0.0004, false),
+        (false, 16, 0.31, 0.0121, false),
+        (false, 24, 0.018, 0.0187, true),
+        (true, 5, 0.019, 0.0145, true),
+        (true, 10, f64::NAN, f64::INFINITY, false),
+    ]
+    .map(point)
+    .to_vec();
+    report
+}
+
 /// The method found nothing to select.
 pub(super) fn nothing_selected() -> ForgetReport {
     let mut report = good(30);
