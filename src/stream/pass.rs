@@ -146,6 +146,18 @@ impl Pass {
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
+    /// The same passes on another handle of the device.
+    #[must_use]
+    pub fn on(&self, device: &Device) -> Self {
+        Pass {
+            device: device.clone(),
+            model: self.model.clone(),
+            source: self.source.clone(),
+            elements: self.elements.clone(),
+            options: self.options,
+        }
+    }
+
     /// The parameters' element types.
     pub fn elements(&self) -> &[Element] {
         &self.elements
@@ -266,7 +278,10 @@ impl Pass {
             return Err(Error::argument(format!("an objective for {known} samples; the pass has {samples}")));
         }
         let demand = Demand { old: objective.diverges(), ..self.demand(units, sink.as_deref()) };
-        let plan = self.plan(&demand)?;
+        let plan = {
+            let _span = self.device.span(|| "planning".into());
+            self.plan(&demand)?
+        };
         let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         // A group whose first stage was visited is complete.
@@ -274,6 +289,7 @@ impl Pass {
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
         resume = resume.filter(|point| point.stage > 0);
         for number in first_group..plan.groups.len() {
+            let _span = self.device.span(|| format!("group {} of {}", number + 1, plan.groups.len()));
             let mut group = self.group((&plan, &loader, rotary.as_ref(), number), units, objective, progress);
             let at = resume.take();
             match &mut sink {

@@ -145,4 +145,8 @@ impl Sink for FormSink<'_> {
     fn end(&mut self, device: &Device) -> Result<()> {
         self.leave(device)
     }
+
+    fn settle(&mut self, device: &Device) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.settle(device))
+    }
 }

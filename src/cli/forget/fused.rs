@@ -28,7 +28,7 @@ pub enum Fusing {
 /// # Errors
 /// When the work fails.
 pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Fusing> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, measuring, data, allowed } = *run;
     let repairs = args.choosing.training.repair()?.is_some();
     let element = args.choosing.granularity() == Granularity::Element && args.choosing.combine.is_none();
     let (Method::Fixed(Rule::Ssd { alpha, lambda }), Some(retain), true, false) = (method, &cached, element, repairs)
@@ -38,7 +38,7 @@ pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &
     let samples = data.forgotten(false);
     let against = args.choosing.against(samples.len(), retain.samples());
     let units = args.measure.units(&samples);
-    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
     if let Some(obstacle) = obstacle(&pass, &units)? {
         args.common.detail(&format!("not measured and dampened in one visit: {obstacle}"));
         return Ok(Fusing::Impossible(cached));

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
 use efface::data::Dataset;
 use efface::device::Device;
+use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format;
@@ -31,6 +32,7 @@ use efface::{Error, Result};
 use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 use fused::Fusing;
 use probe::{Probing, ProbingArgs};
@@ -71,6 +73,8 @@ pub struct Args {
     probing: ProbingArgs,
     #[command(flatten)]
     measure: Measure,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -146,6 +150,8 @@ struct Run<'a> {
     args: &'a Args,
     input: &'a Input,
     device: &'a Device,
+    /// The same in the precision of measuring.
+    measuring: &'a Device,
     data: &'a Data,
     /// For each parameter whether it may change.
     allowed: &'a [bool],
@@ -164,6 +170,8 @@ struct Story<'a> {
     command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
+    /// In what precision importance was measured.
+    precision: Precision,
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
@@ -191,7 +199,9 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let common = &args.common;
     let mut phases = Phases::default();
-    let device = common.open_device()?;
+    let measuring = args.precision.open_device(common)?;
+    // Losses and answers, by which a choice is judged, are always computed in full.
+    let device = measuring.with_precision(Precision::Full);
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
@@ -203,11 +213,15 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         data.held_out_wordings = hold_out_wordings(&tokens(&data.forget), common.seed);
     }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
-    let run = Run { args, input: &input, device: &device, data: &data, allowed: &allowed };
+    let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     budget::check(&run, &task, &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
+    let labels = args.measure.labels.labels(common.seed);
+    let first = args.measure.units(&tokens(&data.forget));
+    let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
+    let run = Run { measuring: &measuring, ..run };
     let Decided { outcome, edit } = match &task {
         Task::Dampen(method) => dampen(&run, *method, cached, &mut phases)?,
         Task::Train(recipe) => train::decide(&run, recipe, cached, &mut phases)?,
@@ -231,6 +245,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         command_line: &command_line,
         input: &input,
         device: &device,
+        precision: measuring.precision(),
         data: &data,
         probing: &probing,
         outcome: &outcome,
@@ -309,12 +324,12 @@ enum Set {
 }
 
 fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, measuring, data, allowed, .. } = *run;
     let (name, samples) = match set {
         Set::Forget => ("measuring the forget set", data.forgotten(false)),
         Set::Retain => ("measuring the retain set", data.retained(false)),
     };
-    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
     if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
         let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
         let store = || store(args, input, forms.len() + 1);

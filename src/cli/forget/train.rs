@@ -157,7 +157,7 @@ fn judges(run: &Run<'_>) -> Judges {
 }
 
 fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut Phases) -> Result<Chosen> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, data, allowed, .. } = *run;
     let comparison = match recipe.mask {
         MaskBy::All => return Ok(everything(run)),
         MaskBy::Ratio => compare(run, cached, phases)?,
