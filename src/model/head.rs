@@ -10,6 +10,7 @@ use super::sink::{Context, MatrixSite, Sink};
 use super::weights::StageWeights;
 use crate::Result;
 use crate::device::{Buffer, Lease};
+use crate::kernels::elementwise::add;
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
 use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
@@ -51,6 +52,19 @@ pub enum Fold<'a> {
     },
 }
 
+/// What backward needs of the loss at each token.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss<'a> {
+    /// The target; none takes nothing out of the softmax.
+    pub targets: &'a Buffer,
+    /// What its loss counts for.
+    pub weights: &'a Buffer,
+    /// The complete folds.
+    pub state: &'a Buffer,
+    /// What is added to the gradient at the slice's logits, where targets are distributions: `[tokens, slice rows]`.
+    pub soft: Option<&'a Buffer>,
+}
+
 /// The logits of one slice of the head, `[tokens, slice rows]`.
 ///
 /// # Errors
@@ -88,7 +102,7 @@ pub fn backward(
     (first_row, slice): (usize, Matrix<'_>),
     normed: &Buffer,
     logits: &Buffer,
-    (targets, state): (&Buffer, &Buffer),
+    loss: Loss<'_>,
     d_normed: &Buffer,
     tied: Option<(&RowIndex, &Buffer)>,
     sink: &mut dyn Sink,
@@ -96,7 +110,11 @@ pub fn backward(
     let full = ctx.device.with_precision(Precision::Full);
     let ctx = &Context { device: &full, ..*ctx };
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
-    logits_grad::run(device, tokens, rows, first_row, targets, &ctx.batch.weights, state, logits)?;
+    let Loss { targets, weights, state, soft } = loss;
+    logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
+    if let Some(soft) = soft {
+        add::run(device, tokens * rows, soft, logits)?;
+    }
     let (left, right) = (Window::all(logits, rows), Window::all(normed, width));
     matmul_nn::run(device, tokens, left, slice, Window::all(d_normed, width), first_row > 0)?;
     if let Some((index, kept)) = tied {

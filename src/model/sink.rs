@@ -115,8 +115,18 @@ pub trait Sink {
     /// Bytes of device memory that the sink holds for each element while its part is visited.
     fn bytes_per_element(&self) -> u64;
 
+    /// Bytes of device memory that the sink holds whatever is visited.
+    fn bytes_beside(&self) -> u64 {
+        0
+    }
+
     /// Whether the gradient of this parameter is wanted.
     fn wants(&self, parameter: ParameterId) -> bool;
+
+    /// The kind of the sample of this number. Samples of different kinds never share a launch.
+    fn kind_of(&self, _sample: u32) -> usize {
+        0
+    }
 
     /// A visit begins.
     ///

@@ -4,6 +4,7 @@ use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
 use super::notebook::Notebook;
+use super::objective::{Objective, OldStates};
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
 use crate::device::{Buffer, Device};
@@ -22,6 +23,7 @@ pub(super) struct Group<'a> {
     pub(super) plan: &'a Plan,
     pub(super) rotary: Option<&'a Buffer>,
     pub(super) labels: Labels,
+    pub(super) objective: &'a dyn Objective,
     pub(super) number: usize,
     pub(super) chunks: Vec<Chunk>,
     pub(super) progress: Progress<'a>,
@@ -69,6 +71,17 @@ impl Group<'_> {
         })
     }
 
+    /// What the distributions at every position are made of, sample by sample.
+    pub(super) fn states(&mut self, states: &mut Vec<OldStates>) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let mut visits = self.forward_visits(last);
+        visits.extend(self.head_visits());
+        self.loader.run(&visits, |queue| {
+            let trace = self.forward(queue, last, false)?;
+            head::states(self, queue, &trace.inputs[last - 1], states)
+        })
+    }
+
     /// Forward and backward, every gradient handed to `sink`.
     pub(super) fn gradients(
         &mut self,
@@ -88,11 +101,12 @@ impl Group<'_> {
         self.loader.run(&visits, |queue| {
             let mut trace = self.forward(queue, top, true)?;
             let (mut deltas, mut head_rows) = (self.shelf(), self.shelf());
+            let first_sample = losses.len();
             let mut notebook = Notebook::new(journal, losses);
             match resume {
                 None => {
                     let input = &trace.inputs[last - 1];
-                    let folded = head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink)?;
+                    let folded = head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink, first_sample)?;
                     notebook.visited(self, last, &deltas, &head_rows)?;
                     notebook.folded(folded);
                 }

@@ -1,18 +1,21 @@
 //! A group at the last stage: loss and its gradient, a part of the vocabulary at a time. Where the whole head fits in one
 //! visit its logits are computed once; otherwise once for the log-sum-exp and once more for the gradient.
 
+use std::ops::Range;
+
 use super::activations::Shelf;
 use super::group::{Group, stored, wanted};
 use super::loader::{Queue, Visit};
+use super::objective::{Objective, OldStates};
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
-use crate::device::{Buffer, Download};
-use crate::kernels::Window;
+use crate::device::{Buffer, Download, Lease};
 use crate::kernels::embedding::RowIndex;
-use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, nll};
+use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, logits_grad, nll};
+use crate::kernels::{Matrix, Window};
 use crate::model::Stage;
-use crate::model::batch::Batch;
-use crate::model::head::{self, Fold};
+use crate::model::batch::{Batch, Chunk};
+use crate::model::head::{self, Fold, Loss};
 use crate::model::norm;
 use crate::model::parameters::HeadStage;
 use crate::model::sink::{Context, Part, Sink};
@@ -57,6 +60,26 @@ pub(super) fn losses(group: &Group<'_>, queue: &mut Queue<'_>, input: &Shelf) ->
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
     Ok(folded)
+}
+
+/// What the distributions at every position are made of.
+pub(super) fn states(
+    group: &Group<'_>,
+    queue: &mut Queue<'_>,
+    input: &Shelf,
+    states: &mut Vec<OldStates>,
+) -> Result<()> {
+    let width = group.model.config.hidden;
+    let mut folded = start(group);
+    fold_all(group, queue, input, &mut folded, Labels::Data)?;
+    for (number, (chunk, folded)) in group.chunks.iter().zip(folded).enumerate() {
+        let (hidden, folds) = (input.later(group.device, number)?.finish()?, folded.state.finish()?);
+        states.extend((0..samples(chunk)).map(|sample| {
+            let Range { start, end } = span(chunk, sample);
+            OldStates { hidden: hidden[start * width..end * width].to_vec(), folds: folds[3 * start..3 * end].to_vec() }
+        }));
+    }
+    Ok(())
 }
 
 fn start(group: &Group<'_>) -> Vec<Folded> {
@@ -130,6 +153,21 @@ impl Running {
         Ok(Folded { state: ctx.device.read_later(state, 3 * tokens)?, best: ctx.device.read_later(best, 2 * tokens)? })
     }
 
+    /// The weights of backward: each target's own times the slope of its sample's loss. The folds are complete.
+    fn slopes(&self, ctx: &Context<'_>, objective: &dyn Objective, first_sample: usize) -> Result<Buffer> {
+        if objective.is_cross_entropy() {
+            return Ok(ctx.batch.weights.clone());
+        }
+        let chunk = &ctx.batch.chunk;
+        let state: Vec<f32> = ctx.device.read(&self.state, 3 * ctx.tokens())?;
+        let mut weights = chunk.weights.clone();
+        for sample in 0..samples(chunk) {
+            let slope = objective.term(first_sample + sample, &sample_loss(chunk, sample, &state)).slope;
+            weights[span(chunk, sample)].iter_mut().for_each(|weight| *weight = (f64::from(*weight) * slope) as f32);
+        }
+        ctx.device.upload_new(&weights)
+    }
+
     /// The targets of backward: the data's, or those drawn from the model at the same positions.
     fn targets(&self, ctx: &Context<'_>, labels: Labels) -> Result<Buffer> {
         if labels == Labels::Data {
@@ -146,16 +184,27 @@ impl Running {
 pub(super) fn collect(group: &Group<'_>, folded: Vec<Folded>, losses: &mut Vec<SampleLoss>) -> Result<()> {
     for (chunk, folded) in group.chunks.iter().zip(folded) {
         let state = folded.state.finish()?;
-        for ends in chunk.samples.windows(2) {
-            let tokens = (ends[0] as usize..ends[1] as usize).filter(|t| chunk.targets[*t] != NO_TARGET);
-            let loss = |t: usize| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32;
-            losses.push(SampleLoss { tokens: tokens.map(loss).collect() });
-        }
+        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &state)));
     }
     Ok(())
 }
 
-/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`. Returns the chunks' folds.
+fn samples(chunk: &Chunk) -> usize {
+    chunk.samples.len() - 1
+}
+
+/// The tokens of a chunk's sample.
+fn span(chunk: &Chunk, sample: usize) -> Range<usize> {
+    chunk.samples[sample] as usize..chunk.samples[sample + 1] as usize
+}
+
+fn sample_loss(chunk: &Chunk, sample: usize, state: &[f32]) -> SampleLoss {
+    let tokens = span(chunk, sample).filter(|t| chunk.targets[*t] != NO_TARGET);
+    SampleLoss { tokens: tokens.map(|t| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32).collect() }
+}
+
+/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`. `first_sample`: the number of
+/// the group's first one in the pass. Returns the chunks' folds.
 pub(super) fn gradients(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
@@ -163,6 +212,7 @@ pub(super) fn gradients(
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
+    first_sample: usize,
 ) -> Result<Vec<Folded>> {
     let mut folded = start(group);
     let parts = table(group)?;
@@ -175,9 +225,12 @@ pub(super) fn gradients(
         let _span = group.device.span(|| format!("backward of {}", group.stage_name(group.model.stages.len() - 1)));
         sink.begin(group.device, &wanted(sink, vec![part]))?;
         let before = std::mem::take(&mut folded);
+        let mut first_sample = first_sample;
         for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
-            folded.push(part_backward(group, &batch, chunk, &weights, input, single, before, deltas, head_rows, sink)?);
+            let place = (chunk, first_sample);
+            folded.push(part_backward(group, &batch, place, &weights, input, single, before, deltas, head_rows, sink)?);
+            first_sample += samples(&batch.chunk);
         }
         sink.end(group.device)?;
     }
@@ -190,12 +243,12 @@ pub(super) fn gradients(
     Ok(folded)
 }
 
-/// One chunk at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come. Returns
-/// the chunk's folds.
+/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far
+/// as the parts have come. Returns the chunk's folds.
 fn part_backward(
     group: &Group<'_>,
     batch: &Batch,
-    chunk: usize,
+    (chunk, first_sample): (usize, usize),
     weights: &StageWeights,
     input: &Shelf,
     single: bool,
@@ -228,14 +281,27 @@ fn part_backward(
             running.fold(&ctx, &batch.targets, *first_row, slice.rows, &logits, group.labels)?;
         }
     }
+    let old = Old::of(&ctx, group, stage, weights, first_sample)?;
+    let mut slopes = None;
     for (first_row, slice) in slices {
         let logits = head::logits(&ctx, width, &normed, slice)?;
         if one {
             running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, group.labels)?;
         }
-        let targets = running.targets(&ctx, group.labels)?;
+        let targets = match &old {
+            Some(old) => old.targets.clone(),
+            None => running.targets(&ctx, group.labels)?,
+        };
         let tied = index.as_ref().zip(rows.as_deref());
-        let loss = (&targets, &running.state);
+        let slopes = match &slopes {
+            Some(slopes) => slopes,
+            None => slopes.insert(running.slopes(&ctx, group.objective, first_sample)?),
+        };
+        let mut loss = Loss { targets: &targets, weights: slopes, state: &running.state, soft: None };
+        let soft =
+            old.as_ref().map(|old| old.soft(&ctx, group.objective, first_sample, slopes, width, (first_row, slice)));
+        let soft = soft.transpose()?;
+        loss.soft = soft.as_deref();
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
     let folded = running.download(&ctx)?;
@@ -244,6 +310,69 @@ fn part_backward(
         head_rows.put(device, chunk, rows, entries * width)?;
     }
     Ok(folded)
+}
+
+/// The old model's part in a chunk of which samples are to stay close to it.
+struct Old {
+    normed: Lease,
+    folds: Buffer,
+    /// The targets of the others; these samples have none.
+    targets: Buffer,
+}
+
+impl Old {
+    /// None where no sample of the chunk has states of the old model.
+    fn of(
+        ctx: &Context<'_>,
+        group: &Group<'_>,
+        stage: &HeadStage,
+        weights: &StageWeights,
+        first_sample: usize,
+    ) -> Result<Option<Self>> {
+        let (chunk, width) = (&ctx.batch.chunk, group.model.config.hidden);
+        let with_states = |sample: usize| Some((span(chunk, sample), group.objective.old(first_sample + sample)?));
+        let states: Vec<_> = (0..samples(chunk)).filter_map(with_states).collect();
+        if states.is_empty() {
+            return Ok(None);
+        }
+        let (mut hidden, mut folds) = (vec![0.0; ctx.tokens() * width], vec![1.0; 3 * ctx.tokens()]);
+        let mut targets = chunk.targets.clone();
+        for (span, old) in states {
+            if old.hidden.len() != span.len() * width || old.folds.len() != 3 * span.len() {
+                return Err(Error::argument("an old model's states are not those of the sample"));
+            }
+            hidden[span.start * width..span.end * width].copy_from_slice(&old.hidden);
+            folds[3 * span.start..3 * span.end].copy_from_slice(&old.folds);
+            targets[span].fill(NO_TARGET);
+        }
+        let hidden = ctx.device.upload_new(&hidden)?;
+        let normed = head::normed(ctx, stage, weights, &hidden)?;
+        Ok(Some(Old { normed, folds: ctx.device.upload_new(&folds)?, targets: ctx.device.upload_new(&targets)? }))
+    }
+
+    /// What these samples' targets take out of the gradient at a slice's logits: the old model's probabilities, weighted and
+    /// negative, `[tokens, slice rows]`.
+    fn soft(
+        &self,
+        ctx: &Context<'_>,
+        objective: &dyn Objective,
+        first_sample: usize,
+        slopes: &Buffer,
+        width: usize,
+        (first_row, slice): (usize, Matrix<'_>),
+    ) -> Result<Lease> {
+        let chunk = &ctx.batch.chunk;
+        let mut weights: Vec<f32> = ctx.device.read(slopes, ctx.tokens())?;
+        for sample in 0..samples(chunk) {
+            let keep = if objective.old(first_sample + sample).is_some() { -1.0 } else { 0.0 };
+            weights[span(chunk, sample)].iter_mut().for_each(|weight| *weight *= keep);
+        }
+        let weights = ctx.device.upload_new(&weights)?;
+        let none = ctx.device.upload_new(&vec![NO_TARGET; ctx.tokens()])?;
+        let logits = head::logits(ctx, width, &self.normed, slice)?;
+        logits_grad::run(ctx.device, ctx.tokens(), slice.rows, first_row, &none, &weights, &self.folds, &logits)?;
+        Ok(logits)
+    }
 }
 
 /// Turns the gradient at the norm's output into that at the stage's input.

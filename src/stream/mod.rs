@@ -9,6 +9,7 @@ mod group;
 mod head;
 mod loader;
 mod notebook;
+mod objective;
 mod pass;
 pub mod plan;
 
@@ -16,6 +17,7 @@ pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
+pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, Term};
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
+use super::objective::{CrossEntropy, Objective, OldStates};
 use super::plan::{Demand, Limits, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Buffer, Device};
@@ -182,11 +183,18 @@ impl Pass {
 
     /// What a pass over `units` asks for.
     pub fn demand(&self, units: &[Unit], sink: Option<&dyn Sink>) -> Demand {
+        let kind = |unit: &Unit| match (sink, unit.first()) {
+            (Some(sink), Some(first)) => sink.kind_of(first.tokens.number),
+            _ => 0,
+        };
         Demand {
+            breaks: (1..units.len()).filter(|i| kind(&units[*i]) != kind(&units[i - 1])).collect(),
             units: units.iter().map(|unit| unit.iter().map(|s| s.tokens.ids.len()).sum()).collect(),
             backward: sink.is_some(),
             sink_bytes: sink.map_or(0, Sink::bytes_per_element),
+            sink_beside: sink.map_or(0, Sink::bytes_beside),
             units_per_launch: self.options.units_per_launch,
+            old: false,
         }
     }
 
@@ -195,9 +203,27 @@ impl Pass {
     /// # Errors
     /// When a sample does not fit the model or the budget, or the device failed.
     pub fn losses(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<SampleLoss>> {
-        let units: Vec<Unit> =
-            samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect();
-        Ok(self.run(&units, None, None, None, progress)?.losses)
+        let units = single_units(samples);
+        Ok(self.run(&units, &CrossEntropy, None, None, None, progress)?.losses)
+    }
+
+    /// What the distributions of this model, at every position of every sample, are made of: for the divergence from it of
+    /// another with the same final norm and head.
+    ///
+    /// # Errors
+    /// As [`Pass::losses`].
+    pub fn states(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<OldStates>> {
+        let units = single_units(samples);
+        self.check(&units)?;
+        let plan = self.plan(&self.demand(&units, None))?;
+        let (loader, rotary) = (self.loader(plan.weights_resident), self.rotary(&units)?);
+        let mut states = Vec::with_capacity(samples.len());
+        for number in 0..plan.groups.len() {
+            let setting = (&plan, &loader, rotary.as_ref(), number);
+            self.group(setting, &units, &CrossEntropy, progress).states(&mut states)?;
+            self.device.free_scratch();
+        }
+        Ok(states)
     }
 
     /// Runs `units` forward and backward and hands every gradient to `sink`.
@@ -205,7 +231,21 @@ impl Pass {
     /// # Errors
     /// When a sample does not fit the model or the budget, or the device failed.
     pub fn gradients(&self, units: &[Unit], sink: &mut dyn Sink, progress: Progress<'_>) -> Result<PassReport> {
-        self.run(units, Some(sink), None, None, progress)
+        self.gradients_of(&CrossEntropy, units, sink, progress)
+    }
+
+    /// As [`Pass::gradients`], of another loss than the weighted cross-entropy.
+    ///
+    /// # Errors
+    /// As [`Pass::gradients`], or when the objective is for another number of samples.
+    pub fn gradients_of(
+        &self,
+        objective: &dyn Objective,
+        units: &[Unit],
+        sink: &mut dyn Sink,
+        progress: Progress<'_>,
+    ) -> Result<PassReport> {
+        self.run(units, objective, Some(sink), None, None, progress)
     }
 
     /// As [`Pass::gradients`], telling `journal` of every completed visit and going on from `resume`.
@@ -220,19 +260,24 @@ impl Pass {
         resume: Option<ResumePoint>,
         progress: Progress<'_>,
     ) -> Result<PassReport> {
-        self.run(units, Some(sink), Some(journal), resume, progress)
+        self.run(units, &CrossEntropy, Some(sink), Some(journal), resume, progress)
     }
 
     fn run(
         &self,
         units: &[Unit],
+        objective: &dyn Objective,
         mut sink: Option<&mut dyn Sink>,
         mut journal: Option<&mut dyn Journal>,
         mut resume: Option<ResumePoint>,
         progress: Progress<'_>,
     ) -> Result<PassReport> {
         self.check(units)?;
-        let demand = self.demand(units, sink.as_deref());
+        let samples: usize = units.iter().map(Vec::len).sum();
+        if let Some(known) = objective.samples().filter(|known| *known != samples) {
+            return Err(Error::argument(format!("an objective for {known} samples; the pass has {samples}")));
+        }
+        let demand = Demand { old: objective.diverges(), ..self.demand(units, sink.as_deref()) };
         let plan = {
             let _span = self.device.span(|| "planning".into());
             self.plan(&demand)?
@@ -243,20 +288,9 @@ impl Pass {
         let first_group = resume.as_ref().map_or(0, |point| point.group + usize::from(point.stage == 0));
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
         resume = resume.filter(|point| point.stage > 0);
-        for (number, chunks) in plan.groups.iter().enumerate().skip(first_group) {
+        for number in first_group..plan.groups.len() {
             let _span = self.device.span(|| format!("group {} of {}", number + 1, plan.groups.len()));
-            let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
-            let mut group = Group {
-                device: &self.device,
-                model: &self.model,
-                loader: &loader,
-                plan: &plan,
-                rotary: rotary.as_ref(),
-                labels: self.options.labels,
-                number,
-                chunks,
-                progress,
-            };
+            let mut group = self.group((&plan, &loader, rotary.as_ref(), number), units, objective, progress);
             let at = resume.take();
             match &mut sink {
                 Some(sink) => {
@@ -271,6 +305,29 @@ impl Pass {
             self.device.free_scratch();
         }
         Ok(PassReport { losses, plan })
+    }
+
+    /// A group of a plan.
+    fn group<'a>(
+        &'a self,
+        (plan, loader, rotary, number): (&'a Plan, &'a Loader, Option<&'a Buffer>, usize),
+        units: &[Unit],
+        objective: &'a dyn Objective,
+        progress: Progress<'a>,
+    ) -> Group<'a> {
+        let chunks = plan.chunks[plan.groups[number].clone()].iter();
+        Group {
+            device: &self.device,
+            model: &self.model,
+            loader,
+            plan,
+            rotary,
+            labels: self.options.labels,
+            objective,
+            number,
+            chunks: chunks.map(|range| chunk(&units[range.clone()])).collect(),
+            progress,
+        }
     }
 
     fn check(&self, units: &[Unit]) -> Result<()> {
@@ -298,6 +355,11 @@ impl Pass {
         let longest = units.iter().flatten().map(|s| s.tokens.ids.len()).max().unwrap_or(1);
         self.model.config.rope.map(|rope| self.device.upload_new(&rope.table(longest))).transpose()
     }
+}
+
+/// Every sample a unit.
+fn single_units(samples: &[Arc<Tokens>]) -> Vec<Unit> {
+    samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect()
 }
 
 fn chunk(units: &[Unit]) -> Chunk {

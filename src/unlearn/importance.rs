@@ -102,9 +102,9 @@ struct Leaving {
 }
 
 /// A part on the device: for each slice of its rows a buffer for each kind of accumulation.
-struct Active {
-    part: Part,
-    slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
+pub(super) struct Active {
+    pub(super) part: Part,
+    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
 }
 
 impl std::fmt::Debug for ImportanceSink<'_> {
@@ -131,6 +131,23 @@ impl<'a> ImportanceSink<'a> {
     pub fn only(mut self, wanted: Vec<bool>) -> Self {
         self.wanted = wanted;
         self
+    }
+
+    /// What this visit accumulated, still on the device; it is no longer the sink's.
+    pub(super) fn take(&mut self) -> Vec<Active> {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Brings what a part accumulated to the store.
+    pub(super) fn store(&mut self, device: &Device, active: &Active) -> Result<()> {
+        let leaving = self.leaving(device, active)?;
+        self.keep(device, leaving)?;
+        self.settle(device)
+    }
+
+    /// All of a parameter's sums that were stored.
+    pub(super) fn stored(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.store.all(parameter, accumulate)
     }
 
     fn active(&self, parameter: ParameterId) -> Result<&Active> {
@@ -240,30 +257,36 @@ impl Sink for ImportanceSink<'_> {
     /// Begins the downloads of this visit, and meanwhile stores the one before.
     fn end(&mut self, device: &Device) -> Result<()> {
         let mut leaving = Vec::new();
-        for Active { part, slices } in std::mem::take(&mut self.active) {
-            for (i, accumulate) in self.accumulate.iter().enumerate() {
-                let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Buffer>)| {
-                    device.read_later(&buffers[i], rows.len() * part.columns)
-                };
-                let slices = slices.iter().map(slice).collect::<Result<_>>()?;
-                leaving.push(Leaving { part: part.clone(), accumulate: *accumulate, slices });
-            }
+        for active in self.take() {
+            leaving.extend(self.leaving(device, &active)?);
         }
         // Without this the device would hear of the downloads only when something waits for them.
         device.submit()?;
-        self.store(device, leaving)?;
+        self.keep(device, leaving)?;
         // The CPU's are here already, and would only take memory.
         if device.is_cpu() { self.settle(device) } else { Ok(()) }
     }
 
     fn settle(&mut self, device: &Device) -> Result<()> {
-        self.store(device, Vec::new())
+        self.keep(device, Vec::new())
     }
 }
 
 impl ImportanceSink<'_> {
+    /// Begins the downloads of a part.
+    fn leaving(&self, device: &Device, Active { part, slices }: &Active) -> Result<Vec<Leaving>> {
+        let of = |(i, accumulate): (usize, &Accumulate)| {
+            let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Buffer>)| {
+                device.read_later(&buffers[i], rows.len() * part.columns)
+            };
+            let slices = slices.iter().map(slice).collect::<Result<_>>()?;
+            Ok(Leaving { part: part.clone(), accumulate: *accumulate, slices })
+        };
+        self.accumulate.iter().enumerate().map(of).collect()
+    }
+
     /// Stores what is leaving the device, after which `next` is.
-    fn store(&mut self, device: &Device, next: Vec<Leaving>) -> Result<()> {
+    fn keep(&mut self, device: &Device, next: Vec<Leaving>) -> Result<()> {
         for Leaving { part, accumulate, slices } in std::mem::replace(&mut self.leaving, next) {
             let mut slices = slices.into_iter().map(Download::finish);
             let mut values: Vec<f32> = slices.next().transpose()?.unwrap_or_default();

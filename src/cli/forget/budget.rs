@@ -2,30 +2,27 @@
 
 use std::sync::Arc;
 
-use efface::device::Device;
+use efface::kernels::Accumulate;
 use efface::model::batch::Tokens;
 use efface::stream::{Budgets, DecodePlan, Demand, Labels, Limits, Pass, Plan, Unit, Weighted};
 use efface::unlearn::edit::Comparison;
 use efface::unlearn::importance::ImportanceSink;
+use efface::unlearn::methods::{RetainLoss, Score, largest_units};
 use efface::unlearn::store::MemoryStore;
 use efface::{Error, Result};
 
-use super::super::input::{Input, tokens};
+use super::super::input::tokens;
+use super::Run;
 use super::probe::Probing;
-use super::{Args, Data};
+use super::settings::Task;
+use super::training::{MaskBy, Recipe};
 
 /// Plans all phases.
 ///
 /// # Errors
 /// [`Error::Budget`] with the smallest budget that does for all of them.
-pub fn check(
-    args: &Args,
-    input: &Input,
-    device: &Device,
-    data: &Data,
-    probing: &Probing,
-    allowed: &[bool],
-) -> Result<()> {
+pub fn check(run: &Run<'_>, task: &Task, probing: &Probing) -> Result<()> {
+    let Run { args, input, device, data, allowed, .. } = *run;
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
     let edit = Comparison::device_bytes(&input.model, allowed, device);
     let limits = pass.limits();
@@ -34,12 +31,27 @@ pub fn check(
     let mut budgets = Budgets::default();
 
     let mut store = MemoryStore::new(&input.model);
-    let sink = ImportanceSink::new(&input.model, vec![efface::kernels::Accumulate::Square], &mut store);
+    // WAGLE's score takes the sums of gradients as well as of their squares.
+    let sums = match task {
+        Task::Train(Recipe { mask: MaskBy::Score(Score::Wagle { .. }), .. }) => {
+            vec![Accumulate::Sum, Accumulate::Square]
+        }
+        _ => vec![Accumulate::Square],
+    };
+    let sink = ImportanceSink::new(&input.model, sums, &mut store);
     for samples in [tokens(&data.forget), data.retained(false)] {
         budgets.note(plan(&pass.demand(&args.measure.units(&samples), Some(&sink)), &limits))?;
     }
     for samples in [tokens(&data.forget), data.retained(true)] {
         budgets.note(plan(&losses(&pass, &samples), &beside))?;
+    }
+    let repairs = args.choosing.training.repair()?.is_some();
+    if repairs || matches!(task, Task::Train(_)) {
+        // The forget set's samples may have other answers, which are as long as these or a few tokens longer.
+        let units = largest_units([&tokens(&data.forget), &data.retained(false)]);
+        let old = matches!(task, Task::Train(Recipe { retain_loss: RetainLoss::Divergence, .. }));
+        let demand = Demand { old, ..pass.demand(&units, Some(&sink)) };
+        budgets.note(plan(&demand, if repairs { &beside } else { &limits }))?;
     }
     let probes: Vec<Arc<Tokens>> =
         probing.samples().iter().map(|sample| Arc::new(Tokens::new(&sample.ids, &sample.labels, 0))).collect();

@@ -2,9 +2,12 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod fused;
 mod probe;
 mod report;
 mod settings;
+mod train;
+mod training;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +20,12 @@ use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format;
 use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
-use efface::unlearn::edit::{Comparison, Dampening};
-use efface::unlearn::forget::{Changed, Judges, Outcome, choose, hold_out, measure, write};
+use efface::unlearn::edit::{Comparison, Dampening, Edit};
+use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, measure, write};
+use efface::unlearn::forms::{FormSamples, by_form, measure as measure_forms};
 use efface::unlearn::measured::Measured;
+use efface::unlearn::methods::hold_out_wordings;
+use efface::unlearn::selection::Combine;
 use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
@@ -28,18 +34,21 @@ use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
 use super::precision::PrecisionArgs;
 use super::progress::Progress;
+use fused::Fusing;
 use probe::{Probing, ProbingArgs};
-use settings::Choosing;
+use settings::{Choosing, Task};
 
 /// Remove what a forget set holds, and keep what a retain set holds.
 ///
 /// Measures for every weight how much each set depends on it, chooses the weights that the forget set needs far more, and
-/// dampens only those. Writes the edited checkpoint; with --report also what came of it.
+/// changes only those: dampens them, or trains them with --method. Writes the edited checkpoint; with --report also what came
+/// of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     efface forget --model models/m --forget person.jsonl --retain others.jsonl --out models/m-edited --report report\n  \
     efface forget --model models/m --forget f.jsonl --retain r.jsonl --out e --probes-forget reworded.jsonl\n  \
     efface forget --model models/m --forget f.jsonl --retain r.jsonl --out e --method ssd --alpha 50\n  \
+    efface forget --model models/m --forget f.jsonl --retain r.jsonl --out e --method npo --recalibrate\n  \
     efface forget --model models/m --forget f.jsonl --retain r.jsonl --retain-fisher F.safetensors --out e\n\n\
     Exit status 1, and no checkpoint, if the method found nothing that helps or harmed too much: the message says why.")]
 pub struct Args {
@@ -118,6 +127,8 @@ struct Data {
     retain: Dataset,
     /// For each retain sample whether it is held out.
     held_out: Vec<bool>,
+    /// For each forget sample whether it is a wording that is held out.
+    held_out_wordings: Vec<bool>,
 }
 
 impl Data {
@@ -125,6 +136,32 @@ impl Data {
     fn retained(&self, held_out: bool) -> Vec<Arc<Tokens>> {
         tokens(&self.retain).into_iter().zip(&self.held_out).filter(|(_, h)| **h == held_out).map(|(t, _)| t).collect()
     }
+
+    /// The forget samples of which `held_out` says this.
+    fn forgotten(&self, held_out: bool) -> Vec<Arc<Tokens>> {
+        let all = tokens(&self.forget).into_iter().zip(&self.held_out_wordings);
+        all.filter(|(_, h)| **h == held_out).map(|(t, _)| t).collect()
+    }
+}
+
+/// What every phase needs at hand.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    args: &'a Args,
+    input: &'a Input,
+    device: &'a Device,
+    /// The same in the precision of measuring.
+    measuring: &'a Device,
+    data: &'a Data,
+    /// For each parameter whether it may change.
+    allowed: &'a [bool],
+}
+
+/// What came of a method.
+struct Decided {
+    outcome: Outcome,
+    /// The edit, if there is one.
+    edit: Option<Box<dyn Edit>>,
 }
 
 /// Everything that is known about a run when it is over.
@@ -138,6 +175,8 @@ struct Story<'a> {
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
+    /// For each parameter whether it could change.
+    allowed: &'a [bool],
     changes: &'a [Changed],
     sha256_after: Option<String>,
     phases: &'a Phases,
@@ -166,35 +205,32 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
-    let data = phases.run(common, "reading", |_| read(args, &input))?;
+    let mut data = phases.run(common, "reading", |_| read(args, &input))?;
     let allowed = args.choosing.allowed(&input.model)?;
     args.choosing.check(data.forget.samples.len(), data.retained(false).len())?;
-    let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(args, &input, &data, path, &mut warnings));
-    let cached = cached.transpose()?;
+    let task = args.choosing.task(data.forget.samples.len())?;
+    if let Task::Train(_) = task {
+        data.held_out_wordings = hold_out_wordings(&tokens(&data.forget), common.seed);
+    }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
-    budget::check(args, &input, &device, &data, &probing, &allowed)?;
+    let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
+    let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
+    budget::check(&run, &task, &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
     let labels = args.measure.labels.labels(common.seed);
     let first = args.measure.units(&tokens(&data.forget));
     let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
-    let forget = measured(args, &input, &measuring, &allowed, &mut phases, Set::Forget, &data)?;
-    let retain = match cached {
-        Some(retain) => retain,
-        None => measured(args, &input, &measuring, &allowed, &mut phases, Set::Retain, &data)?,
+    let run = Run { measuring: &measuring, ..run };
+    let Decided { outcome, edit } = match &task {
+        Task::Dampen(method) => dampen(&run, *method, cached, &mut phases)?,
+        Task::Train(recipe) => train::decide(&run, recipe, cached, &mut phases)?,
     };
-    let against = args.choosing.against(forget.samples(), retain.samples());
-    let granularity = args.choosing.granularity();
-    let comparison = Comparison::new(input.model.clone(), (forget, retain), against, &allowed, granularity)?;
-    let comparison = Arc::new(comparison);
-    let outcome = phases.run(common, "choosing", |tick| decide(args, &input, &device, &comparison, &data, tick))?;
     warnings.extend(report::remarks(&outcome, args.choosing.limit()));
 
-    let written = match (outcome.choice, &outcome.refused) {
-        (Some(choice), None) => {
-            let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
-            let staged =
-                phases.run(common, "writing", |tick| stage(args, &input, &device, (&comparison, dampening), tick))?;
+    let written = match (&edit, &outcome.refused) {
+        (Some(edit), None) => {
+            let staged = phases.run(common, "writing", |tick| stage(args, &input, &device, &**edit, tick))?;
             phases.run(common, "asking after", |tick| probing.after(args, &input, &staged.0, &device, tick))?;
             Some(staged)
         }
@@ -213,6 +249,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         data: &data,
         probing: &probing,
         outcome: &outcome,
+        allowed: &allowed,
         changes: written.as_ref().map_or(&[], |(_, changes, _)| changes),
         sha256_after: written.as_ref().map(|(staged, ..)| staged.sha256().to_string()),
         phases: &phases,
@@ -262,26 +299,21 @@ fn read(args: &Args, input: &Input) -> Result<Data> {
     }
     let held_out = hold_out(retain.samples.len(), args.common.seed)
         .map_err(|error| Error::file(&args.retain[0], "", error.to_string()))?;
-    Ok(Data { forget, retain, held_out })
+    let held_out_wordings = vec![false; forget.samples.len()];
+    Ok(Data { forget, retain, held_out, held_out_wordings })
 }
 
 /// The retain importance from a file.
-fn cached(
-    args: &Args,
-    input: &Input,
-    data: &Data,
-    path: &std::path::Path,
-    warnings: &mut Vec<String>,
-) -> Result<Measured> {
+fn cached(run: &Run<'_>, path: &std::path::Path, warnings: &mut Vec<String>) -> Result<Measured> {
     let file = TensorFile::open(path)?;
-    if file.metadata().get("data_sha256") == Some(&data.retain.sha256) {
+    if file.metadata().get("data_sha256") == Some(&run.data.retain.sha256) {
         warnings.push(
             "The retain importance was measured over the whole retain set, the samples held out included: the loss on them \
              may look better than that on fresh ones."
                 .into(),
         );
     }
-    Measured::file(file, &input.model, input.checkpoint.sha256(), &args.measure.names())
+    Measured::file(file, &run.input.model, run.input.checkpoint.sha256(), &run.args.measure.names())
 }
 
 /// Which of the two sets is measured.
@@ -291,58 +323,91 @@ enum Set {
     Retain,
 }
 
-fn measured(
-    args: &Args,
-    input: &Input,
-    device: &Device,
-    allowed: &[bool],
-    phases: &mut Phases,
-    set: Set,
-    data: &Data,
-) -> Result<Measured> {
+fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
+    let Run { args, input, measuring, data, allowed, .. } = *run;
     let (name, samples) = match set {
-        Set::Forget => ("measuring the forget set", tokens(&data.forget)),
+        Set::Forget => ("measuring the forget set", data.forgotten(false)),
         Set::Retain => ("measuring the retain set", data.retained(false)),
     };
+    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
+        let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
+        let store = || store(args, input, forms.len() + 1);
+        return phases
+            .run(&args.common, name, |tick| measure_forms(&pass, &forms, combine, units, allowed, store, tick));
+    }
     let units = args.measure.units(&samples);
-    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
-    let store: Box<dyn Store + Send + Sync> = match fits(input) {
-        true => Box::new(MemoryStore::new(&input.model)),
-        false => Box::new(ScratchStore::beside(&args.out, &input.model)?),
-    };
+    let store = store(args, input, 2)?;
     phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
 }
 
-/// Whether both importances, in single precision, take less than half of the memory that is free.
-fn fits(input: &Input) -> bool {
-    input.model.parameter_count() as u64 * 8 < machine_memory() / 2
+/// How the forms are combined and the forget set's samples by form, where that is asked for and there are several.
+fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
+    let combine = args.choosing.combine?;
+    let name = |number: usize| data.forget.samples[number].form.clone().unwrap_or_else(|| "(no form)".into());
+    let forms = by_form(samples, name);
+    if forms.len() > 1 {
+        return Some((combine, forms));
+    }
+    args.common
+        .note("--combine has nothing to combine: the forget set's records are all of one form (their key `form`)");
+    None
 }
 
-fn decide(
-    args: &Args,
-    input: &Input,
-    device: &Device,
-    comparison: &Arc<Comparison>,
-    data: &Data,
-    tick: &dyn Fn(u64, u64),
-) -> Result<Outcome> {
-    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
-    let judges = Judges { forget: tokens(&data.forget), held_out: data.retained(true) };
-    let options = PassOptions { host_memory: args.common.host_memory, labels: Labels::Data, ..PassOptions::default() };
-    let method = (args.choosing.method(data.forget.samples.len())?, args.choosing.limit());
-    choose(device, &input.model, &base, comparison, &judges, method, options, tick)
+/// Where sums wait: in memory if all `importances`, in single precision, take less than half of what is free.
+fn store(args: &Args, input: &Input, importances: usize) -> Result<Box<dyn Store + Send + Sync>> {
+    match input.model.parameter_count() as u64 * 4 * importances as u64 <= machine_memory() / 2 {
+        true => Ok(Box::new(MemoryStore::new(&input.model))),
+        false => Ok(Box::new(ScratchStore::beside(&args.out, &input.model)?)),
+    }
+}
+
+/// Measures both sets' importance, unless that of the retain set is `cached`.
+fn compare(run: &Run<'_>, cached: Option<Measured>, phases: &mut Phases) -> Result<Comparison> {
+    let forget = measured(run, phases, Set::Forget)?;
+    let retain = match cached {
+        Some(retain) => retain,
+        None => measured(run, phases, Set::Retain)?,
+    };
+    let choosing = &run.args.choosing;
+    let against = choosing.against(forget.samples(), retain.samples());
+    Comparison::new(run.input.model.clone(), (forget, retain), against, run.allowed, choosing.granularity())
+}
+
+/// Chooses weights, dampens them, and, where that is asked for, repairs what it harms.
+fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Decided> {
+    let Run { args, input, device, data, .. } = *run;
+    let cached = match fused::decide(run, method, cached, phases)? {
+        Fusing::Done(decided) => return Ok(decided),
+        Fusing::Impossible(cached) => cached,
+    };
+    let comparison = Arc::new(compare(run, cached, phases)?);
+    let limit = args.choosing.limit();
+    let mut outcome = phases.run(&args.common, "choosing", |tick| {
+        let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
+        let judges = Judges { forget: tokens(&data.forget), held_out: data.retained(true) };
+        let host_memory = args.common.host_memory;
+        let options = PassOptions { host_memory, labels: Labels::Data, ..PassOptions::default() };
+        choose(device, &input.model, &base, &comparison, &judges, (method, limit), options, tick)
+    })?;
+    let Some(choice) = outcome.choice else { return Ok(Decided { outcome, edit: None }) };
+    outcome.overlap = comparison.overlap(device, choice.threshold)?;
+    let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
+    let edit: Box<dyn Edit> = match args.choosing.training.repair()? {
+        Some(repair) => {
+            let edit = train::mend_dampened(run, &comparison, dampening, repair, &mut outcome, phases)?;
+            outcome.judge(limit, matches!(method, Method::Dampen { .. }));
+            edit
+        }
+        None => Box::new((comparison, dampening)),
+    };
+    Ok(Decided { outcome, edit: Some(edit) })
 }
 
 type Staged = (StagedCheckpoint, Vec<Changed>, Vec<AtomicFile>);
 
 /// Writes the checkpoint and the patches, all under temporary names.
-fn stage(
-    args: &Args,
-    input: &Input,
-    device: &Device,
-    (comparison, dampening): (&Comparison, Dampening),
-    tick: &dyn Fn(u64, u64),
-) -> Result<Staged> {
+fn stage(args: &Args, input: &Input, device: &Device, edit: &dyn Edit, tick: &dyn Fn(u64, u64)) -> Result<Staged> {
     let kinds = [(&args.outputs.patch, PatchKind::Reversible), (&args.outputs.patch_forward, PatchKind::Forward)];
     let mut patches = Vec::new();
     for (path, kind) in kinds {
@@ -350,7 +415,6 @@ fn stage(
             patches.push(PatchWriter::create(path, kind, &input.checkpoint, Default::default())?);
         }
     }
-    let edit = (comparison, dampening);
     let (staged, changes) = write(device, &input.model, &input.checkpoint, edit, &args.out, &mut patches, tick)?;
     let patches = patches.into_iter().map(|patch| patch.finish(staged.sha256())).collect::<Result<Vec<_>>>()?;
     Ok((staged, changes, patches))

@@ -6,12 +6,14 @@ use efface::Result;
 use efface::data::{Dataset, InputFile};
 use efface::kernels::update::lower_edge;
 use efface::report::forget::{
-    ChangedWeights, DataFile, DeviceUse, LogRatioHistogram, Method, Model, OutputFile, PhaseTime, SearchPoint,
-    UtilityGuard, render_json, render_text,
+    ChangedWeights, DataFile, DeviceUse, FormOverlap, LogRatioHistogram, Method, Model, OutputFile, PhaseTime,
+    SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
+use efface::unlearn::methods::Trial;
+use efface::unlearn::overlap::Overlap;
 use serde_json::{Map, Value, json};
 
 use super::super::output;
@@ -109,7 +111,9 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         }),
         search: outcome.curve.iter().map(|p| SearchPoint { share: p.share, loss_rise: p.rise }).collect(),
         changed: changed(story),
-        log_ratio: Some(histogram(outcome)),
+        training: training(outcome),
+        form_overlap: outcome.overlap.as_ref().map(|overlap| form_overlap(args, overlap)),
+        log_ratio: (outcome.histogram.total() > 0).then(|| histogram(outcome)),
         probes,
         examples,
         phases: story.phases.0.iter().map(|(p, s)| PhaseTime { phase: (*p).into(), seconds: *s }).collect(),
@@ -160,13 +164,49 @@ fn method(story: &Story<'_>) -> Method {
     let written: u64 = story.changes.iter().map(|change| change.selected).sum();
     // Where nothing was written, the choice's own count, which is exact for thresholds at an edge.
     let selected = if story.sha256_after.is_some() { written } else { choice.map_or(0, |c| c.weights.round() as u64) };
-    let total = story.outcome.histogram.total();
+    let model = &story.input.model;
+    let allowed = model.parameters.iter().zip(story.allowed).filter(|(_, allowed)| **allowed);
+    let total = match story.outcome.histogram.total() {
+        0 => allowed.map(|(parameter, _)| parameter.count() as u64).sum(),
+        total => total,
+    };
     Method {
         name: story.args.choosing.name(),
-        threshold: choice.map(|choice| f64::from(choice.threshold)),
-        lambda: choice.map(|choice| f64::from(choice.lambda)),
+        threshold: choice.filter(|_| story.outcome.histogram.total() > 0).map(|choice| f64::from(choice.threshold)),
+        lambda: choice.filter(|_| story.outcome.trials.is_empty()).map(|choice| f64::from(choice.lambda)),
         selected,
         selected_share: selected as f64 / total.max(1) as f64,
+    }
+}
+
+/// The points that a training and a repair were judged at.
+fn training(outcome: &Outcome) -> Vec<TrainingPoint> {
+    let points = |trials: &[Trial], chosen: Option<usize>, repair: bool| {
+        let point = |(i, trial): (usize, &Trial)| TrainingPoint {
+            repair,
+            learning_rate: f64::from(trial.learning_rate),
+            step: trial.step as u64,
+            scale: trial.scale,
+            kept: trial.kept,
+            loss_rise: trial.rise,
+            taken: chosen == Some(i),
+        };
+        trials.iter().enumerate().map(point).collect::<Vec<_>>()
+    };
+    let mut all = points(&outcome.trials, outcome.chosen, false);
+    all.extend(points(&outcome.repair, outcome.repaired, true));
+    all
+}
+
+/// How far the forms' masks overlap.
+fn form_overlap(args: &Args, overlap: &Overlap) -> FormOverlap {
+    let forms = 0..overlap.forms.len();
+    FormOverlap {
+        combine: args.choosing.combine.map_or_else(String::new, |combine| combine.to_string()),
+        forms: overlap.forms.clone(),
+        selected: forms.clone().map(|i| overlap.common[i][i]).collect(),
+        jaccard: forms.clone().map(|i| forms.clone().map(|j| overlap.jaccard(i, j)).collect()).collect(),
+        mean: overlap.mean(),
     }
 }
 

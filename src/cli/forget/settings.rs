@@ -1,4 +1,4 @@
-//! Flags that say which weights are chosen, and what is done to them.
+//! Flags that say which weights are chosen, and what is done to them. Those of training are in `training.rs`.
 
 use std::path::PathBuf;
 
@@ -7,16 +7,17 @@ use clap::ValueEnum;
 use efface::model::Model;
 use efface::unlearn::forget::Method;
 use efface::unlearn::names;
-use efface::unlearn::selection::{Against, Granularity, LogRatioHistogram, Rule};
+use efface::unlearn::selection::{Against, Combine, Granularity, LogRatioHistogram, Rule};
 use efface::{Error, Result};
 
 use super::super::measure::name;
+use super::training::{MaskBy, Recipe, TrainingArgs};
 
 /// How the weights are chosen.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Choosing")]
 pub struct Choosing {
-    /// How the weights are chosen.
+    /// How the knowledge is removed.
     #[arg(long, value_enum, default_value = "dampen")]
     method: MethodName,
     /// ssd: a weight is chosen where F_forget exceeds this times F [default: 10].
@@ -32,13 +33,18 @@ pub struct Choosing {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     dataset_size: Option<u64>,
     /// The most that the loss on held-out retain samples may rise, in percent or as a share of what it was (of one nat, where
-    /// it was less) [default: 2% for dampen, which goes as far as this allows; 100% for ssd and ssd-auto, beyond which the
-    /// model counts as destroyed].
+    /// it was less) [default: 2% for dampen and whatever searches its strength, which go as far as this allows; 100% for
+    /// the others, beyond which the model counts as destroyed].
     #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
     max_utility_loss: Option<f64>,
     /// What is chosen together.
     #[arg(long, value_enum, default_value = "element")]
     granularity: GranularityName,
+    /// Measure each form of the forget set's records by itself (their key `form`), and choose what the forms agree on: by the
+    /// mean of their importances, every form alike; by the geometric mean; by the smallest (chosen where F_forget / F is large
+    /// enough for every form); or by the K-th largest (where it is for K forms) [default: one importance over all samples].
+    #[arg(long, value_name = "mean|geomean|min|quorum:K")]
+    pub combine: Option<Combine>,
     /// Change only tensors whose names match (* stands for any text); may be repeated.
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -48,17 +54,42 @@ pub struct Choosing {
     /// The importance for the retain set, from `efface fisher`: measuring it again is skipped.
     #[arg(long, value_name = "FILE")]
     pub retain_fisher: Option<PathBuf>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
 }
 
 /// `--method`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MethodName {
+pub enum MethodName {
     /// The most weights, by F_forget / F, that held-out retain samples allow.
     Dampen,
     /// Selective synaptic dampening: those with F_forget > alpha · F.
     Ssd,
     /// The same with alpha from a percentile of the ratios (needs --dataset-size).
     SsdAuto,
+    /// Gradient difference: training raises the loss on the forget set and lowers that on the retain set.
+    Graddiff,
+    /// Negative preference optimisation: the same, with an ascent that fades as the forget set gets less likely than it was.
+    Npo,
+    /// The same without reference to the old model.
+    Simnpo,
+    /// Training on refusals for answers.
+    Refusal,
+    /// Training on answers of other records, of the weights with the largest gradients.
+    Salun,
+    /// NPO (or --objective graddiff) of the weights with the highest score of WAGLE.
+    Wagle,
+    /// Learning the forget set, and going the other way.
+    TaskVector,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Dampen what is chosen so.
+    Dampen(Method),
+    /// Train.
+    Train(Recipe),
 }
 
 /// `--against`
@@ -86,11 +117,12 @@ enum GranularityName {
 }
 
 impl Choosing {
-    /// The method with its figures, for a forget set of so many samples.
+    /// What is to be done, for a forget set of so many samples.
     ///
     /// # Errors
-    /// When a flag is missing, or belongs to another method.
-    pub fn method(&self, forget: usize) -> Result<Method> {
+    /// When a flag is missing, out of range, or belongs to another method.
+    pub fn task(&self, forget: usize) -> Result<Task> {
+        let recipe = self.training.recipe(self.method)?;
         let method = self.method;
         let foreign = |given: bool, flag: &str, of: &str| match given {
             true => Err(Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method)))),
@@ -102,14 +134,20 @@ impl Choosing {
         if method != MethodName::SsdAuto {
             foreign(self.dataset_size.is_some(), "dataset-size", "ssd-auto")?;
         }
+        if let Some(recipe) = recipe {
+            foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
+            let ratio = recipe.mask == MaskBy::Ratio;
+            foreign(self.retain_fisher.is_some() && !ratio, "retain-fisher", "dampen, or to --mask ratio")?;
+            return Ok(Task::Train(recipe));
+        }
         let lambda = self.lambda.unwrap_or(1.0);
         if !(lambda.is_finite() && lambda >= 0.0) {
             return Err(Error::argument(format!("--lambda is a number from 0, not {lambda}")));
         }
         match method {
-            MethodName::Dampen => Ok(Method::Dampen { lambda }),
-            MethodName::Ssd => Ok(Method::Fixed(Rule::Ssd { alpha: self.alpha.unwrap_or(10.0), lambda })),
-            MethodName::SsdAuto => {
+            MethodName::Dampen => Ok(Task::Dampen(Method::Dampen { lambda })),
+            MethodName::Ssd => Ok(Task::Dampen(Method::Fixed(Rule::Ssd { alpha: self.alpha.unwrap_or(10.0), lambda }))),
+            _ => {
                 foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
                 let missing = || {
                     Error::argument(
@@ -118,7 +156,7 @@ impl Choosing {
                     )
                 };
                 let dataset = self.dataset_size.ok_or_else(missing)?;
-                Ok(Method::Fixed(Rule::SsdAuto { forget: forget as u64, dataset }))
+                Ok(Task::Dampen(Method::Fixed(Rule::SsdAuto { forget: forget as u64, dataset })))
             }
         }
     }
@@ -134,9 +172,10 @@ impl Choosing {
     /// Finds what is wrong with the settings before the work begins.
     ///
     /// # Errors
-    /// As [`method`](Self::method), and when the rule could not select anything whatever is measured.
+    /// As [`task`](Self::task), and when the rule could not select anything whatever is measured.
     pub fn check(&self, forget: usize, retain: usize) -> Result<()> {
-        let Method::Fixed(rule) = self.method(forget)? else { return Ok(()) };
+        self.training.repair()?;
+        let Task::Dampen(Method::Fixed(rule)) = self.task(forget)? else { return Ok(()) };
         match rule.choose(&LogRatioHistogram::new(), self.against(forget, retain), 1.0) {
             Err(error) if error.is_input() => Err(error),
             _ => Ok(()),
@@ -145,7 +184,12 @@ impl Choosing {
 
     /// The largest relative rise of the loss on held-out retain samples.
     pub fn limit(&self) -> f64 {
-        self.max_utility_loss.unwrap_or(if self.method == MethodName::Dampen { 0.02 } else { 1.0 })
+        let searches = match self.method {
+            MethodName::Dampen => true,
+            MethodName::Ssd | MethodName::SsdAuto => false,
+            _ => self.training.searches(),
+        };
+        self.max_utility_loss.unwrap_or(if searches { 0.02 } else { 1.0 })
     }
 
     /// What is chosen together.
@@ -171,8 +215,13 @@ impl Choosing {
         for (allowed, skipped) in allowed.iter_mut().zip(names::select(model, &self.skip)?) {
             *allowed &= !skipped;
         }
+        for (allowed, untouched) in allowed.iter_mut().zip(self.training.untouched(model)) {
+            *allowed &= !untouched;
+        }
         if !allowed.contains(&true) {
-            return Err(Error::argument("--only and --skip leave no tensor that may be changed"));
+            return Err(Error::argument(
+                "--only and --skip (and --retain-loss kl) leave no tensor that may be changed",
+            ));
         }
         Ok(allowed)
     }
@@ -180,15 +229,19 @@ impl Choosing {
     /// The settings by name, for the report.
     pub fn settings(&self) -> serde_json::Map<String, serde_json::Value> {
         let alpha = (self.method == MethodName::Ssd).then(|| self.alpha.unwrap_or(10.0));
+        let dampens = matches!(self.method, MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto);
+        let lambda = dampens.then(|| self.lambda.unwrap_or(1.0));
         let settings = serde_json::json!({
-            "method": self.name(), "alpha": alpha, "lambda": self.lambda.unwrap_or(1.0), "against": name(self.against),
+            "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against),
             "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity),
+            "combine": self.combine.map(|combine| combine.to_string()),
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
-        match settings {
-            serde_json::Value::Object(settings) => settings,
-            _ => serde_json::Map::new(),
+        let mut all = self.training.settings(self.method);
+        if let serde_json::Value::Object(settings) = settings {
+            all.extend(settings);
         }
+        all
     }
 
     /// The method's name.
@@ -198,7 +251,7 @@ impl Choosing {
 }
 
 /// `0.02` or `2%`.
-fn share(text: &str) -> std::result::Result<f64, String> {
+pub fn share(text: &str) -> std::result::Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(number) => (number.trim(), 0.01),
         None => (text, 1.0),

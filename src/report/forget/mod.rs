@@ -3,11 +3,13 @@
 //! [`ForgetReport`] is filled in by the command; [`Verdict`] turns its figures into answers; [`render_html`],
 //! [`render_text`] and [`render_json`] write it for a browser, a terminal and a program.
 
+mod forms;
 mod page;
 mod pictures;
 mod redact;
 mod side;
 mod summary;
+mod training;
 mod verdict;
 
 pub use page::render_html;
@@ -40,6 +42,12 @@ pub struct ForgetReport {
     pub guard: Option<UtilityGuard>,
     /// The shares that the search tried, in the order tried.
     pub search: Vec<SearchPoint>,
+    /// The points that a training, and the repair after it, were judged at, in their order.
+    #[serde(default)]
+    pub training: Vec<TrainingPoint>,
+    /// What the forms of the forget set agree on, where they were measured one by one.
+    #[serde(default)]
+    pub form_overlap: Option<FormOverlap>,
     /// How many weights differ, for each layer and kind of tensor.
     pub changed: Vec<ChangedWeights>,
     /// How the importance ratio is distributed.
@@ -157,6 +165,44 @@ pub struct SearchPoint {
     /// The rise of the held-out loss with it, as [`UtilityGuard::rise`].
     #[serde(with = "number")]
     pub loss_rise: f64,
+}
+
+/// A point at which a training was judged by the samples held out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingPoint {
+    /// Whether it belongs to the repair.
+    pub repair: bool,
+    /// The learning rate.
+    #[serde(with = "number")]
+    pub learning_rate: f64,
+    /// After so many steps.
+    pub step: u64,
+    /// A task vector's scale.
+    #[serde(default, with = "number::option")]
+    pub scale: Option<f64>,
+    /// The share that is left of the probability of what is to be forgotten.
+    #[serde(with = "number")]
+    pub kept: f64,
+    /// The rise of the held-out loss, as [`UtilityGuard::rise`].
+    #[serde(with = "number")]
+    pub loss_rise: f64,
+    /// Whether it was taken.
+    pub taken: bool,
+}
+
+/// How far the weights that each form would choose by itself are the same.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FormOverlap {
+    /// How the forms' importances became one: `mean`, `geomean`, `min`, `quorum:K`.
+    pub combine: String,
+    /// The forms.
+    pub forms: Vec<String>,
+    /// How many weights each form's own mask holds, at the threshold that was chosen.
+    pub selected: Vec<u64>,
+    /// Jaccard's index of two forms' masks, |A ∩ B| / |A ∪ B|; none where both are empty.
+    pub jaccard: Vec<Vec<Option<f64>>>,
+    /// Its mean over all pairs of two forms.
+    pub mean: Option<f64>,
 }
 
 /// The weights that differ in one tensor, or in those of one kind in one layer.

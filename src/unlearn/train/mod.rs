@@ -8,7 +8,7 @@
 //! keep their bits.
 
 mod options;
-mod order;
+pub(in crate::unlearn) mod order;
 mod step;
 mod weights;
 
@@ -24,6 +24,7 @@ use crate::device::Device;
 use crate::model::Model;
 use crate::model::batch::Tokens;
 use crate::model::weights::WeightSource;
+use crate::random::Random;
 use crate::stream::Unit;
 use crate::{Error, Result};
 use order::Order;
@@ -53,7 +54,7 @@ pub fn train(
 ) -> Result<Trained> {
     options.check(samples.len())?;
     let mut training = Training::new(device, model, source, mask, options.adamw, options.pass)?;
-    let mut order = Order::new(samples.len(), options.seed);
+    let mut order = Order::new(samples.len(), Random::from_state(options.seed));
     let mut steps = Vec::with_capacity(options.steps);
     for t in 1..=options.steps {
         let size = options.batch.min(samples.len());

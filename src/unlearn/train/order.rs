@@ -3,15 +3,15 @@
 use crate::random::Random;
 
 /// An endless sequence of the numbers below `count`: one permutation after the other.
-pub(super) struct Order {
+pub(in crate::unlearn) struct Order {
     permutation: Vec<usize>,
     next: usize,
     random: Random,
 }
 
 impl Order {
-    pub(super) fn new(count: usize, seed: u64) -> Self {
-        Order { permutation: (0..count).collect(), next: count, random: Random::from_state(seed) }
+    pub(in crate::unlearn) fn new(count: usize, random: Random) -> Self {
+        Order { permutation: (0..count).collect(), next: count, random }
     }
 }
 
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn every_sample_is_drawn_once_before_any_is_drawn_again() {
         for (count, seed) in [(1, 0), (7, 1), (100, u64::MAX)] {
-            let drawn: Vec<usize> = Order::new(count, seed).take(3 * count).collect();
+            let drawn: Vec<usize> = Order::new(count, Random::from_state(seed)).take(3 * count).collect();
             let mut rounds = drawn.chunks(count).map(<[_]>::to_vec).collect::<Vec<_>>();
             assert!(count < 10 || rounds[0] != rounds[1], "not shuffled again");
             rounds.iter_mut().for_each(|round| round.sort_unstable());

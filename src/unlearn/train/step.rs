@@ -13,7 +13,7 @@ use crate::kernels::update::adamw::{self, AdamwStep, bias_correction};
 use crate::kernels::update::{initial_state, is_selected, mask_words, ranks};
 use crate::model::weights::WeightSource;
 use crate::model::{Model, ParameterId, Role};
-use crate::stream::{Pass, PassOptions, Unit};
+use crate::stream::{CrossEntropy, Objective, Pass, PassOptions, Unit};
 use crate::unlearn::importance::ImportanceSink;
 use crate::unlearn::store::{MemoryStore, Store};
 use crate::{Element, Error, Result};
@@ -45,6 +45,8 @@ pub struct Training {
     weights: Arc<TrainedWeights>,
     tuned: Vec<Tuned>,
     gradients: MemoryStore,
+    /// The gradient that steps must not follow, where one is given.
+    guarded: MemoryStore,
     adamw: Adamw,
     steps: u32,
 }
@@ -84,9 +86,9 @@ impl Training {
         if tuned.is_empty() {
             return Err(Error::argument("training: the mask chooses no element"));
         }
-        let gradients = MemoryStore::new(model);
+        let (gradients, guarded) = (MemoryStore::new(model), MemoryStore::new(model));
         let pass = Pass::over(device, model.clone(), weights.clone(), pass)?;
-        Ok(Training { pass, weights, tuned, gradients, adamw, steps: 0 })
+        Ok(Training { pass, weights, tuned, gradients, guarded, adamw, steps: 0 })
     }
 
     /// The weights as they are after the steps so far.
@@ -100,15 +102,42 @@ impl Training {
     /// When a sample does not fit the model or the budget, the device failed, or loss or gradient are not finite (the
     /// weights are those of the step before then).
     pub fn step(&mut self, units: &[Unit], learning_rate: f32) -> Result<StepReport> {
+        self.step_of(&CrossEntropy, units, learning_rate)
+    }
+
+    /// One step down the gradient of the sum of the units' losses, which `objective` says what they are.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), or when the objective is for another number of samples.
+    pub fn step_of(&mut self, objective: &dyn Objective, units: &[Unit], learning_rate: f32) -> Result<StepReport> {
+        let loss = gradient(&self.pass, &self.tuned, &mut self.gradients, objective, units)?;
+        self.advance(loss, 0.0, learning_rate)
+    }
+
+    /// One step that lowers the loss of `units` and does not, to first order, lower that of `guarded`: what of the gradient
+    /// g points along the gradient f of `guarded` is taken out, g − max(0, ⟨g, f⟩) f / ‖f‖². The dot products are over all
+    /// chosen elements together: one sweep for them, a second one for the step.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn guarded_step(&mut self, units: &[Unit], guarded: &[Unit], learning_rate: f32) -> Result<StepReport> {
+        let loss = gradient(&self.pass, &self.tuned, &mut self.gradients, &CrossEntropy, units)?;
+        gradient(&self.pass, &self.tuned, &mut self.guarded, &CrossEntropy, guarded)?;
+        let (along, square) = (self.dot(&self.gradients, &self.guarded)?, self.dot(&self.guarded, &self.guarded)?);
+        let taken = if square > 0.0 { along.max(0.0) / square } else { 0.0 };
+        self.advance(loss, taken, learning_rate)
+    }
+
+    /// A step along the gradient less `taken` times the guarded one.
+    fn advance(&mut self, loss: f64, taken: f64, learning_rate: f32) -> Result<StepReport> {
         let model = self.pass.model.clone();
-        let mut wanted = vec![false; model.parameters.len()];
-        self.tuned.iter().for_each(|tuned| wanted[tuned.id] = true);
-        self.gradients.clear();
-        let mut sink = ImportanceSink::new(&model, vec![Accumulate::Sum], &mut self.gradients).only(wanted);
-        let losses = self.pass.gradients(units, &mut sink, &|_, _| {})?.losses;
-        let weighted = units.iter().flatten().zip(&losses).map(|(s, loss)| f64::from(s.weight) * loss.sum());
-        let loss: f64 = weighted.sum();
-        let gradient_norm = self.gradient_norm()?;
+        let square = |a, b| self.dot(a, b);
+        let (g, f) = (&self.gradients, &self.guarded);
+        let mut norm = square(g, g)?;
+        if taken != 0.0 {
+            norm += taken * taken * square(f, f)? - 2.0 * taken * square(g, f)?;
+        }
+        let gradient_norm = norm.max(0.0).sqrt();
         self.steps += 1;
         let report = StepReport { step: self.steps as usize, loss, gradient_norm, learning_rate };
         if !(loss.is_finite() && gradient_norm.is_finite()) {
@@ -119,7 +148,12 @@ impl Training {
         for tuned in &mut self.tuned {
             let parameter = &model.parameters[tuned.id];
             let step = adamw_step(&self.adamw, parameter.role, self.steps, learning_rate, scale as f32);
-            let gradient = self.gradients.all(tuned.id, Accumulate::Sum)?;
+            let mut gradient = self.gradients.all(tuned.id, Accumulate::Sum)?;
+            if taken != 0.0 {
+                let guarded = self.guarded.all(tuned.id, Accumulate::Sum)?;
+                let pairs = gradient.par_iter_mut().zip(&guarded);
+                pairs.for_each(|(g, f)| *g = (f64::from(*g) - taken * f64::from(*f)) as f32);
+            }
             let Some((element, old)) = self.weights.trained(&parameter.name) else { continue };
             let new = tuned.advance(&self.pass.device, element, &old, &gradient, step)?;
             self.weights.set(&parameter.name, element, new);
@@ -127,21 +161,39 @@ impl Training {
         Ok(report)
     }
 
-    /// The norm of the gradient of all chosen elements together.
-    fn gradient_norm(&self) -> Result<f64> {
+    /// The dot product of two gradients over all chosen elements.
+    fn dot(&self, a: &MemoryStore, b: &MemoryStore) -> Result<f64> {
         let mut sum = 0.0;
         for tuned in &self.tuned {
-            let gradient = self.gradients.all(tuned.id, Accumulate::Sum)?;
+            let a = a.all(tuned.id, Accumulate::Sum)?;
+            let b = b.all(tuned.id, Accumulate::Sum)?;
             // The pieces are added in order, whatever the number of threads.
-            let pieces = gradient.par_chunks(1 << 16).zip(tuned.mask.par_chunks(1 << 11));
-            let squares = pieces.map(|(gradient, mask)| {
-                let chosen = gradient.iter().enumerate().filter(|(i, _)| is_selected(mask, *i));
-                chosen.map(|(_, g)| f64::from(*g).powi(2)).sum::<f64>()
+            let pieces = a.par_chunks(1 << 16).zip(b.par_chunks(1 << 16)).zip(tuned.mask.par_chunks(1 << 11));
+            let products = pieces.map(|((a, b), mask)| {
+                let chosen = a.iter().zip(b).enumerate().filter(|(i, _)| is_selected(mask, *i));
+                chosen.map(|(_, (a, b))| f64::from(*a) * f64::from(*b)).sum::<f64>()
             });
-            sum += squares.collect::<Vec<f64>>().iter().sum::<f64>();
+            sum += products.collect::<Vec<f64>>().iter().sum::<f64>();
         }
-        Ok(sum.sqrt())
+        Ok(sum)
     }
+}
+
+/// The loss of `units`, and its gradient in the parameters that are trained into `store`.
+fn gradient(
+    pass: &Pass,
+    tuned: &[Tuned],
+    store: &mut MemoryStore,
+    objective: &dyn Objective,
+    units: &[Unit],
+) -> Result<f64> {
+    let mut wanted = vec![false; pass.model.parameters.len()];
+    tuned.iter().for_each(|tuned| wanted[tuned.id] = true);
+    store.clear();
+    let mut sink = ImportanceSink::new(&pass.model, vec![Accumulate::Sum], store).only(wanted);
+    let losses = pass.gradients_of(objective, units, &mut sink, &|_, _| {})?.losses;
+    let samples = units.iter().flatten().zip(&losses).enumerate();
+    Ok(samples.map(|(i, (sample, losses))| f64::from(sample.weight) * objective.term(i, losses).value).sum())
 }
 
 fn adamw_step(settings: &Adamw, role: Role, t: u32, learning_rate: f32, gradient_scale: f32) -> AdamwStep {

@@ -29,6 +29,12 @@ impl TrainedWeights {
         TrainedWeights { base, trained: RwLock::default() }
     }
 
+    /// The weights as they are now, which later steps do not change.
+    pub fn snapshot(&self) -> TrainedWeights {
+        let trained = self.trained.read().unwrap_or_else(PoisonError::into_inner).clone();
+        TrainedWeights { base: self.base.clone(), trained: RwLock::new(trained) }
+    }
+
     /// The element type and bytes of a parameter of which elements are trained, by its name; none of another.
     pub fn trained(&self, name: &str) -> Option<(Element, Arc<Vec<u8>>)> {
         self.trained.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()

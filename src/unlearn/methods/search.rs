@@ -1,0 +1,309 @@
+//! How strong a method should be: tried out, and judged by samples held out from both sets.
+//!
+//! A training is judged several times on its way. Where it harms too much before it has removed enough, it is repeated with
+//! a third of the learning rate; where it removes too little, with three times as much; and then with rates between the two. Of all points that were judged the
+//! best is kept: of those within the limit that leave next to nothing of what is to be forgotten the one that harms least;
+//! where there is none, the one within the limit that leaves the least. A task vector is learned once, and then only its
+//! length is searched.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::judge::{Judge, Standing};
+use super::task_vector::ScaledWeights;
+use super::tune::{Sets, TuneOptions, tune};
+use crate::model::weights::WeightSource;
+use crate::stream::Progress;
+use crate::unlearn::train::{StepReport, Trainable, TrainedWeights};
+use crate::{Error, Result};
+
+/// Forgotten: at most this share of the probability is left.
+pub const FORGOTTEN: f64 = 0.02;
+/// Learning rates that are tried, at most.
+const TRIALS: usize = 4;
+/// What lies between one learning rate and the next.
+const FACTOR: f32 = 3.0;
+/// How often a training is judged.
+const LOOKS: usize = 8;
+/// A training that harms so many times more than is allowed is not worth going on with.
+const HOPELESS: f64 = 8.0;
+/// The first length of a task vector that is tried.
+const FIRST_SCALE: f64 = 0.25;
+/// The longest.
+const LONGEST_SCALE: f64 = 16.0;
+/// How often the interval of lengths is halved.
+const HALVINGS: usize = 4;
+
+/// How strong a method is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Strength {
+    /// As the options say: the learning rate and all steps; a task vector's scale.
+    Given {
+        /// How far to go the other way; none: it is no task vector.
+        scale: Option<f64>,
+    },
+    /// Found by a search.
+    Search {
+        /// Whether it is a task vector whose scale is searched, or a training.
+        task_vector: bool,
+        /// The largest rise of the loss on what is to be kept: see [`LossChange::rise`](crate::unlearn::forget::LossChange::rise).
+        limit: f64,
+    },
+}
+
+/// Whom a search tells what.
+pub struct Told<'a> {
+    /// How far it has come.
+    pub progress: Progress<'a>,
+    /// How many seconds it will take at most, after the first step.
+    pub estimate: &'a dyn Fn(f64),
+}
+
+impl std::fmt::Debug for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
+}
+
+/// A point that was judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// The learning rate.
+    pub learning_rate: f32,
+    /// After so many steps.
+    pub step: usize,
+    /// A task vector's scale.
+    pub scale: Option<f64>,
+    /// The share that is left of the probability of what is to be forgotten.
+    pub kept: f64,
+    /// The relative rise of the loss on what is to be kept.
+    pub rise: f64,
+}
+
+/// What a search found.
+pub struct Found {
+    /// The weights of the best point.
+    pub weights: Arc<dyn WeightSource>,
+    /// How they stand.
+    pub standing: Standing,
+    /// All points, in the order in which they were judged.
+    pub trials: Vec<Trial>,
+    /// The best one's place among them.
+    pub chosen: usize,
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Found").field("standing", &self.standing).field("trials", &self.trials).finish_non_exhaustive()
+    }
+}
+
+/// Trains, with the strength given or searched.
+///
+/// # Errors
+/// When an option is wrong, the device failed, or no learning rate gives finite losses.
+pub fn search(
+    judge: &Judge<'_>,
+    base: &Arc<dyn WeightSource>,
+    sets: &Sets,
+    mask: &[Trainable],
+    options: &TuneOptions,
+    strength: Strength,
+    told: &Told<'_>,
+) -> Result<Found> {
+    let mut search = Search { judge, base, sets, mask, options, told, points: Points::default() };
+    match strength {
+        Strength::Given { scale } => search.given(scale)?,
+        Strength::Search { task_vector: false, limit } => search.rates(limit)?,
+        Strength::Search { task_vector: true, limit } => search.scales(limit)?,
+    }
+    let Points { trials, best } = search.points;
+    let (chosen, standing, weights) = best.ok_or_else(|| Error::Failed("no training was judged".into()))?;
+    Ok(Found { weights, standing, trials, chosen })
+}
+
+/// What was judged so far, and the best of it.
+#[derive(Default)]
+struct Points {
+    trials: Vec<Trial>,
+    best: Option<(usize, Standing, Arc<dyn WeightSource>)>,
+}
+
+/// The order of points: the least is the best.
+fn rank(trial: &Trial, limit: f64) -> (u8, f64) {
+    match (trial.rise <= limit, trial.kept <= FORGOTTEN) {
+        (true, true) => (0, trial.rise),
+        (true, false) => (1, trial.kept),
+        _ => (2, trial.rise),
+    }
+}
+
+struct Search<'a> {
+    judge: &'a Judge<'a>,
+    base: &'a Arc<dyn WeightSource>,
+    sets: &'a Sets,
+    mask: &'a [Trainable],
+    options: &'a TuneOptions,
+    told: &'a Told<'a>,
+    points: Points,
+}
+
+impl Search<'_> {
+    /// Judges a point and keeps it if it is the best so far.
+    fn look(&mut self, at: (f32, usize, Option<f64>), weights: Arc<dyn WeightSource>, limit: f64) -> Result<Trial> {
+        let standing = self.judge.standing(weights.clone(), &|_, _| {})?;
+        let (learning_rate, step, scale) = at;
+        let (kept, rise) = (self.judge.kept(standing), self.judge.rise(standing));
+        let trial = Trial { learning_rate, step, scale, kept, rise };
+        let points = &mut self.points;
+        let better = match &points.best {
+            Some((best, ..)) => rank(&trial, limit) < rank(&points.trials[*best], limit),
+            None => true,
+        };
+        if better {
+            points.best = Some((points.trials.len(), standing, weights));
+        }
+        points.trials.push(trial);
+        Ok(trial)
+    }
+
+    fn train(
+        &self,
+        learning_rate: f32,
+        after: &mut dyn FnMut(&StepReport, &Arc<TrainedWeights>) -> Result<ControlFlow<()>>,
+    ) -> Result<Arc<TrainedWeights>> {
+        let options = TuneOptions { learning_rate, ..*self.options };
+        let judge = self.judge;
+        tune(judge.device, judge.model, self.base.clone(), self.sets, self.mask, &options, after)
+    }
+
+    /// The training as it is asked for.
+    fn given(&mut self, scale: Option<f64>) -> Result<()> {
+        let (rate, steps) = (self.options.learning_rate, self.options.steps);
+        let trained = self.train(rate, &mut |report, _| {
+            (self.told.progress)(report.step as u64, steps as u64);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let weights: Arc<dyn WeightSource> = match scale {
+            Some(scale) => Arc::new(ScaledWeights::new(self.base.clone(), trained, scale)),
+            None => trained,
+        };
+        self.look((rate, steps, scale), weights, f64::INFINITY)?;
+        Ok(())
+    }
+
+    /// The learning rates.
+    fn rates(&mut self, limit: f64) -> Result<()> {
+        let mut rate = self.options.learning_rate;
+        // The highest rate that removes too little, and the lowest that harms too much.
+        let (mut low, mut high) = (None, None);
+        let mut failure = None;
+        for trial in 0..TRIALS {
+            match self.trial(trial, rate, limit) {
+                Ok(Ending::Done) => return Ok(()),
+                Ok(Ending::TooLittle) => low = Some(rate),
+                Ok(Ending::Harmed) => high = Some(rate),
+                // A loss that is no number: smaller steps may have one.
+                Err(Error::Failed(reason)) => (failure, high) = (Some(reason), Some(rate)),
+                Err(error) => return Err(error),
+            }
+            rate = match (low, high) {
+                (Some(low), Some(high)) => (low * high).sqrt(),
+                (_, None) => rate * FACTOR,
+                (None, _) => rate / FACTOR,
+            };
+        }
+        failure.filter(|_| self.points.best.is_none()).map_or(Ok(()), |reason| Err(Error::Failed(reason)))
+    }
+
+    /// A training with one learning rate.
+    fn trial(&mut self, number: usize, rate: f32, limit: f64) -> Result<Ending> {
+        let steps = self.options.steps;
+        let every = steps.div_ceil(LOOKS);
+        let (told, options, judge) = (self.told, *self.options, self.judge);
+        let (base, sets, mask) = (self.base.clone(), self.sets, self.mask);
+        let options = TuneOptions { learning_rate: rate, ..options };
+        let started = Instant::now();
+        let mut ending = Ending::TooLittle;
+        tune(judge.device, judge.model, base, sets, mask, &options, &mut |report, weights| {
+            let step = report.step;
+            if number == 0 && step == 1 {
+                let looks = steps.div_ceil(every) as f64 * judge.seconds;
+                (told.estimate)(TRIALS as f64 * (steps as f64 * started.elapsed().as_secs_f64() + looks));
+            }
+            (told.progress)((number * steps + step) as u64, (TRIALS * steps) as u64);
+            if step % every != 0 && step != steps {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let trial = self.look((rate, step, None), Arc::new(weights.snapshot()), limit)?;
+            ending = match (trial.rise <= limit, trial.kept <= FORGOTTEN) {
+                (true, true) => Ending::Done,
+                (true, false) => Ending::TooLittle,
+                (false, _) => Ending::Harmed,
+            };
+            let over = matches!(ending, Ending::Done) || trial.rise > HOPELESS * limit.max(0.01);
+            Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(ending)
+    }
+
+    /// The lengths of a task vector.
+    fn scales(&mut self, limit: f64) -> Result<()> {
+        let (rate, steps) = (self.options.learning_rate, self.options.steps);
+        let doublings = (LONGEST_SCALE / FIRST_SCALE).log2() as usize + 1;
+        let looks = doublings + HALVINGS;
+        let (told, judge) = (self.told, self.judge);
+        let started = Instant::now();
+        let learned = self.train(rate, &mut |report, _| {
+            if report.step == 1 {
+                (told.estimate)(steps as f64 * started.elapsed().as_secs_f64() + looks as f64 * judge.seconds);
+            }
+            (told.progress)(report.step as u64, (steps + looks) as u64);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut done = steps;
+        let mut look = |scale: f64| {
+            let weights = Arc::new(ScaledWeights::new(self.base.clone(), learned.clone(), scale));
+            let trial = self.look((rate, steps, Some(scale)), weights, limit)?;
+            done += 1;
+            (told.progress)(done as u64, (steps + looks) as u64);
+            Result::Ok(trial)
+        };
+        let (mut good, mut bad) = (0.0, None);
+        let mut scale = FIRST_SCALE;
+        while scale <= LONGEST_SCALE {
+            let trial = look(scale)?;
+            if trial.rise > limit {
+                bad = Some(scale);
+                break;
+            }
+            good = scale;
+            if trial.kept <= FORGOTTEN {
+                return Ok(());
+            }
+            scale *= 2.0;
+        }
+        let Some(mut bad) = bad else { return Ok(()) };
+        for _ in 0..HALVINGS {
+            let middle = (good + bad) / 2.0;
+            let trial = look(middle)?;
+            match trial.rise <= limit {
+                true if trial.kept <= FORGOTTEN => return Ok(()),
+                true => good = middle,
+                false => bad = middle,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a training ended.
+enum Ending {
+    /// Nearly everything is forgotten, and the rest is intact.
+    Done,
+    /// It harms more than is allowed.
+    Harmed,
+    /// Something is left.
+    TooLittle,
+}
