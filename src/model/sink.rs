@@ -142,9 +142,18 @@ pub trait Sink {
     /// When the device failed.
     fn table(&mut self, context: &Context<'_>, site: &TableSite<'_>) -> Result<()>;
 
-    /// The visit is over: what was accumulated leaves the device.
+    /// The visit is over: what was accumulated leaves the device. It need not have arrived when this returns, but what the
+    /// visit before this one accumulated is stored then.
     ///
     /// # Errors
-    /// When the device failed or the result cannot be stored.
+    /// When the device failed or a result cannot be stored.
     fn end(&mut self, device: &Device) -> Result<()>;
+
+    /// No visit follows for now: stores what is on its way.
+    ///
+    /// # Errors
+    /// As [`Sink::end`].
+    fn settle(&mut self, _device: &Device) -> Result<()> {
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use super::loader::{Queue, Visit};
 use super::objective::{Objective, OldStates};
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
-use crate::device::{Buffer, Lease};
+use crate::device::{Buffer, Download, Lease};
 use crate::kernels::embedding::RowIndex;
 use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, logits_grad, nll};
 use crate::kernels::{Matrix, Window};
@@ -22,10 +22,10 @@ use crate::model::sink::{Context, Part, Sink};
 use crate::model::weights::StageWeights;
 use crate::{Error, Result};
 
-/// The running folds of a chunk, on the host between visits.
-struct Folded {
-    state: Vec<f32>,
-    best: Vec<u32>,
+/// The running folds of a chunk, on the host between visits, or on their way there.
+pub(super) struct Folded {
+    state: Download<f32>,
+    best: Download<u32>,
 }
 
 fn stage<'a>(group: &'a Group<'_>) -> Result<&'a HeadStage> {
@@ -55,17 +55,11 @@ pub(super) fn visits(group: &Group<'_>) -> Vec<Visit> {
     if parts.len() > 1 { once.iter().chain(&once).cloned().collect() } else { once }
 }
 
-/// The loss of every sample; nothing else is wanted.
-pub(super) fn losses(
-    group: &Group<'_>,
-    queue: &mut Queue<'_>,
-    input: &Shelf,
-    losses: &mut Vec<SampleLoss>,
-) -> Result<()> {
+/// The folds of every chunk over the whole vocabulary; nothing else is wanted.
+pub(super) fn losses(group: &Group<'_>, queue: &mut Queue<'_>, input: &Shelf) -> Result<Vec<Folded>> {
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
-    collect(group, &folded, losses);
-    Ok(())
+    Ok(folded)
 }
 
 /// What the distributions at every position are made of.
@@ -78,21 +72,20 @@ pub(super) fn states(
     let width = group.model.config.hidden;
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
-    for (number, (chunk, folded)) in group.chunks.iter().zip(&folded).enumerate() {
+    for (number, (chunk, folded)) in group.chunks.iter().zip(folded).enumerate() {
+        let folds = folded.state.finish()?;
         let hidden = input.read(group.device, number)?;
         states.extend((0..samples(chunk)).map(|sample| {
             let Range { start, end } = span(chunk, sample);
-            OldStates {
-                hidden: hidden[start * width..end * width].to_vec(),
-                folds: folded.state[3 * start..3 * end].to_vec(),
-            }
+            OldStates { hidden: hidden[start * width..end * width].to_vec(), folds: folds[3 * start..3 * end].to_vec() }
         }));
     }
     Ok(())
 }
 
 fn start(group: &Group<'_>) -> Vec<Folded> {
-    let start = |tokens| Folded { state: initial_state(tokens), best: initial_best(tokens) };
+    let start =
+        |tokens| Folded { state: Download::here(initial_state(tokens)), best: Download::here(initial_best(tokens)) };
     group.chunks.iter().map(|chunk| start(chunk.tokens())).collect()
 }
 
@@ -101,24 +94,26 @@ fn fold_all(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
     input: &Shelf,
-    folded: &mut [Folded],
+    folded: &mut Vec<Folded>,
     labels: Labels,
 ) -> Result<()> {
     for _ in table(group)? {
         let weights = queue.next()?;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        let _span = group.device.span(|| format!("loss at {}", group.stage_name(group.model.stages.len() - 1)));
+        let before = std::mem::take(folded);
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
             let ctx = group.context(&batch);
             let x = stored(input, group.device, chunk)?;
             let normed = head::normed(&ctx, stage(group)?, &weights, &x)?;
-            let device = Running::upload(&ctx, folded)?;
+            let running = Running::upload(&ctx, before)?;
             for (first_row, slice) in weights.get(stage(group)?.weight)?.matrices() {
                 let logits = head::logits(&ctx, group.model.config.hidden, &normed, slice)?;
-                device.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
+                running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
             }
-            *folded = device.download(&ctx)?;
+            folded.push(running.download(&ctx)?);
         }
-        group.device.synchronize()?;
+        group.device.submit()?;
     }
     Ok(())
 }
@@ -130,8 +125,9 @@ struct Running {
 }
 
 impl Running {
-    fn upload(ctx: &Context<'_>, folded: &Folded) -> Result<Self> {
-        Ok(Running { state: ctx.device.upload_new(&folded.state)?, best: ctx.device.upload_new(&folded.best)? })
+    fn upload(ctx: &Context<'_>, folded: Folded) -> Result<Self> {
+        let (state, best) = (folded.state.finish()?, folded.best.finish()?);
+        Ok(Running { state: ctx.device.upload_new(&state)?, best: ctx.device.upload_new(&best)? })
     }
 
     fn fold(
@@ -154,7 +150,8 @@ impl Running {
 
     fn download(&self, ctx: &Context<'_>) -> Result<Folded> {
         let tokens = ctx.tokens();
-        Ok(Folded { state: ctx.device.read(&self.state, 3 * tokens)?, best: ctx.device.read(&self.best, 2 * tokens)? })
+        let (state, best) = (&self.state, &self.best);
+        Ok(Folded { state: ctx.device.read_later(state, 3 * tokens)?, best: ctx.device.read_later(best, 2 * tokens)? })
     }
 
     /// The weights of backward: each target's own times the slope of its sample's loss. The folds are complete.
@@ -185,10 +182,12 @@ impl Running {
 }
 
 /// Losses of the data's targets, sample by sample.
-fn collect(group: &Group<'_>, folded: &[Folded], losses: &mut Vec<SampleLoss>) {
+pub(super) fn collect(group: &Group<'_>, folded: Vec<Folded>, losses: &mut Vec<SampleLoss>) -> Result<()> {
     for (chunk, folded) in group.chunks.iter().zip(folded) {
-        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &folded.state)));
+        let state = folded.state.finish()?;
+        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &state)));
     }
+    Ok(())
 }
 
 fn samples(chunk: &Chunk) -> usize {
@@ -205,7 +204,7 @@ fn sample_loss(chunk: &Chunk, sample: usize, state: &[f32]) -> SampleLoss {
     SampleLoss { tokens: tokens.map(|t| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32).collect() }
 }
 
-/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`.
+/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`. Returns the chunks' folds.
 pub(super) fn gradients(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
@@ -213,10 +212,8 @@ pub(super) fn gradients(
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-    losses: &mut Vec<SampleLoss>,
-) -> Result<()> {
+) -> Result<Vec<Folded>> {
     let mut folded = start(group);
-    let first_sample = losses.len();
     let parts = table(group)?;
     let single = parts.len() == 1;
     if !single {
@@ -224,26 +221,29 @@ pub(super) fn gradients(
     }
     for part in parts {
         let weights = queue.next()?;
+        let _span = group.device.span(|| format!("backward of {}", group.stage_name(group.model.stages.len() - 1)));
         sink.begin(group.device, &wanted(sink, vec![part]))?;
-        let mut first_sample = first_sample;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        let mut first_sample = group.first_sample;
+        let before = std::mem::take(&mut folded);
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
             let place = (chunk, first_sample);
-            part_backward(group, &batch, place, &weights, input, single, folded, deltas, head_rows, sink)?;
+            folded.push(part_backward(group, &batch, place, &weights, input, single, before, deltas, head_rows, sink)?);
             first_sample += samples(&batch.chunk);
         }
         sink.end(group.device)?;
     }
-    collect(group, &folded, losses);
     let weights = queue.next()?;
     sink.begin(group.device, &wanted(sink, norm_parts(group)))?;
     for chunk in 0..group.chunks.len() {
         norm_backward(group, chunk, &weights, input, deltas, sink)?;
     }
-    sink.end(group.device)
+    sink.end(group.device)?;
+    Ok(folded)
 }
 
-/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come.
+/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far
+/// as the parts have come. Returns the chunk's folds.
 fn part_backward(
     group: &Group<'_>,
     batch: &Batch,
@@ -251,11 +251,11 @@ fn part_backward(
     weights: &StageWeights,
     input: &Shelf,
     single: bool,
-    folded: &mut Folded,
+    folded: Folded,
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-) -> Result<()> {
+) -> Result<Folded> {
     let (stage, device, width) = (stage(group)?, group.device, group.model.config.hidden);
     let ctx = group.context(batch);
     let x = stored(input, device, chunk)?;
@@ -303,14 +303,12 @@ fn part_backward(
         loss.soft = soft.as_deref();
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
-    if single {
-        *folded = running.download(&ctx)?;
-    }
+    let folded = running.download(&ctx)?;
     deltas.put(device, chunk, d_normed, ctx.tokens() * width)?;
-    match rows {
-        Some(rows) => head_rows.put(device, chunk, rows, entries * width),
-        None => Ok(()),
+    if let Some(rows) = rows {
+        head_rows.put(device, chunk, rows, entries * width)?;
     }
+    Ok(folded)
 }
 
 /// The old model's part in a chunk of which samples are to stay close to it.

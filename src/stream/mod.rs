@@ -8,6 +8,7 @@ mod decoder;
 mod group;
 mod head;
 mod loader;
+mod notebook;
 mod objective;
 mod pass;
 pub mod plan;

@@ -146,6 +146,18 @@ impl Pass {
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
+    /// The same passes on another handle of the device.
+    #[must_use]
+    pub fn on(&self, device: &Device) -> Self {
+        Pass {
+            device: device.clone(),
+            model: self.model.clone(),
+            source: self.source.clone(),
+            elements: self.elements.clone(),
+            options: self.options,
+        }
+    }
+
     /// The parameters' element types.
     pub fn elements(&self) -> &[Element] {
         &self.elements
@@ -260,7 +272,10 @@ impl Pass {
             return Err(Error::argument(format!("an objective for {known} samples; the pass has {samples}")));
         }
         let demand = Demand { old: objective.diverges(), ..self.demand(units, sink.as_deref()) };
-        let plan = self.plan(&demand)?;
+        let plan = {
+            let _span = self.device.span(|| "planning".into());
+            self.plan(&demand)?
+        };
         let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         // A group whose first stage was visited is complete.
@@ -268,6 +283,7 @@ impl Pass {
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
         resume = resume.filter(|point| point.stage > 0);
         for number in first_group..plan.groups.len() {
+            let _span = self.device.span(|| format!("group {} of {}", number + 1, plan.groups.len()));
             let mut group = self.group((&plan, &loader, rotary.as_ref(), number), units, objective, progress);
             let at = resume.take();
             match &mut sink {
@@ -293,7 +309,8 @@ impl Pass {
         objective: &'a dyn Objective,
         progress: Progress<'a>,
     ) -> Group<'a> {
-        let chunks = plan.chunks[plan.groups[number].clone()].iter();
+        let chunks = &plan.chunks[plan.groups[number].clone()];
+        let before = chunks.first().map_or(0, |chunk| chunk.start);
         Group {
             device: &self.device,
             model: &self.model,
@@ -303,7 +320,8 @@ impl Pass {
             labels: self.options.labels,
             objective,
             number,
-            chunks: chunks.map(|range| chunk(&units[range.clone()])).collect(),
+            first_sample: units[..before].iter().map(Vec::len).sum(),
+            chunks: chunks.iter().map(|range| chunk(&units[range.clone()])).collect(),
             progress,
         }
     }

@@ -22,7 +22,7 @@ use super::training::{MaskBy, Recipe};
 /// # Errors
 /// [`Error::Budget`] with the smallest budget that does for all of them.
 pub fn check(run: &Run<'_>, task: &Task, probing: &Probing) -> Result<()> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, data, allowed, .. } = *run;
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
     let edit = Comparison::device_bytes(&input.model, allowed, device);
     let limits = pass.limits();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
 use efface::data::Dataset;
 use efface::device::Device;
+use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format;
@@ -28,6 +29,7 @@ use efface::{Error, Result};
 use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 use probe::{Probing, ProbingArgs};
 use settings::{Choosing, Task};
@@ -67,6 +69,8 @@ pub struct Args {
     probing: ProbingArgs,
     #[command(flatten)]
     measure: Measure,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -142,6 +146,8 @@ struct Run<'a> {
     args: &'a Args,
     input: &'a Input,
     device: &'a Device,
+    /// The same device, in the precision in which importance is measured.
+    measuring: &'a Device,
     data: &'a Data,
     /// For each parameter whether it may change.
     allowed: &'a [bool],
@@ -160,6 +166,8 @@ struct Story<'a> {
     command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
+    /// In what precision importance was measured.
+    precision: Precision,
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
@@ -187,7 +195,9 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let common = &args.common;
     let mut phases = Phases::default();
-    let device = common.open_device()?;
+    let measuring = args.precision.open_device(common)?;
+    // Losses and answers, by which a choice is judged, are always computed in full.
+    let device = measuring.with_precision(Precision::Full);
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
@@ -199,11 +209,15 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         data.held_out_wordings = hold_out_wordings(&tokens(&data.forget), common.seed);
     }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
-    let run = Run { args, input: &input, device: &device, data: &data, allowed: &allowed };
+    let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     budget::check(&run, &task, &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
+    let labels = args.measure.labels.labels(common.seed);
+    let first = args.measure.units(&run.data.forgotten(false));
+    let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
+    let run = Run { measuring: &measuring, ..run };
     let Decided { outcome, edit } = match &task {
         Task::Dampen(method) => dampen(&run, *method, cached, &mut phases)?,
         Task::Train(recipe) => train::decide(&run, recipe, cached, &mut phases)?,
@@ -227,6 +241,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         command_line: &command_line,
         input: &input,
         device: &device,
+        precision: measuring.precision(),
         data: &data,
         probing: &probing,
         outcome: &outcome,
@@ -305,13 +320,13 @@ enum Set {
 }
 
 fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, measuring, data, allowed, .. } = *run;
     let (name, samples) = match set {
         Set::Forget => ("measuring the forget set", data.forgotten(false)),
         Set::Retain => ("measuring the retain set", data.retained(false)),
     };
     let units = args.measure.units(&samples);
-    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
     let store = store(args, input)?;
     phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
 }

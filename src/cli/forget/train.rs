@@ -157,14 +157,14 @@ fn judges(run: &Run<'_>) -> Judges {
 }
 
 fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut Phases) -> Result<Chosen> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, measuring, data, allowed } = *run;
     let comparison = match recipe.mask {
         MaskBy::All => return Ok(everything(run)),
         MaskBy::Ratio => compare(run, cached, phases)?,
         MaskBy::Score(score) => {
             let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
             let sets = (units(&data.forgotten(false)), units(&data.retained(false)));
-            let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+            let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
             let source = CheckpointWeights::new(input.checkpoint.clone());
             let scores = phases.run(&args.common, "measuring gradients", |tick| {
                 let stores = || store(args, input);
