@@ -15,10 +15,12 @@
 //! | [`eval`] | how well a model answers |
 //! | [`profile`] | where a recorded run's time went |
 //! | [`report`] | pages, tables and JSON |
+//! | [`bench`](mod@bench) | what the machine can do, and how close kernels and passes come to it |
 //!
 //! The main job is led by [`unlearn::forget`]; `examples/embed.rs` measures importance in a few lines. The library returns
 //! [`Error`]s, never prints, and never panics on input. Results depend on the inputs, the settings, the seed and the device, and
 //! not on the memory budget.
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

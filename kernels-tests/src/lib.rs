@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 use efface::device::{Choice, Device, Options, adapters, open_with};
+use efface::kernels::tuning::candidates;
 
 /// The CPU device and every adapter of the machine. Shaders check every access unless `EFFACE_SHADER_CHECKS=off`.
 ///
@@ -26,6 +27,24 @@ pub fn devices() -> &'static [Device] {
         let gpus = adapters.iter().map(|adapter| open(adapter.number));
         std::iter::once(Device::cpu(u64::MAX)).chain(gpus).collect()
     })
+}
+
+/// A handle of every device for each variant in which `kernel` can be tuned to run, with a name; of the CPU only itself.
+///
+/// # Panics
+/// When there is no adapter.
+pub fn variants(kernel: &'static str) -> Vec<(String, Device)> {
+    let of = |device: &Device| match device.is_cpu() {
+        true => vec![(device.name(), device.clone())],
+        false => candidates(kernel)
+            .iter()
+            .map(|variant| {
+                let tuning = device.tuning().forced(kernel, variant).expect("a candidate");
+                (format!("{} {variant}", device.name()), device.with_tuning(tuning))
+            })
+            .collect(),
+    };
+    devices().iter().flat_map(of).collect()
 }
 
 /// Random numbers for one test: seeded afresh, or from `EFFACE_TEST_SEED`, and printed so that a failure can be repeated.

@@ -1,6 +1,7 @@
 //! The flags of every command: device, memory, seed, and how much is said where.
 
 use efface::device::{Choice, Device, Options, cache_directory, open_with};
+use efface::kernels::tuning::Tuning;
 use efface::{Result, report::escape};
 
 use super::size;
@@ -40,13 +41,20 @@ impl Common {
     /// When there is no such device, or it cannot be opened.
     pub fn open_device(&self) -> Result<Device> {
         let device = open_with(self.device, &self.options())?;
-        self.detail(&format!("device: {}", device.name()));
+        self.opened(&device);
         Ok(device)
     }
 
-    /// How devices are opened. Compiled pipelines are kept in the user's cache directory unless `EFFACE_PIPELINE_CACHE=off`;
-    /// `EFFACE_SHADER_CHECKS=on` or `off` says whether shaders check every access.
-    fn options(&self) -> Options {
+    /// Says which device was opened, and what was wrong with the choices that an earlier run kept for it.
+    pub fn opened(&self, device: &Device) {
+        self.detail(&format!("device: {}", device.name()));
+        device.tuning().warnings().iter().for_each(|warning| self.note(warning));
+    }
+
+    /// How devices are opened. Variants of kernels that were measured on the device are taken. Compiled pipelines are kept in
+    /// the user's cache directory unless `EFFACE_PIPELINE_CACHE=off`; `EFFACE_SHADER_CHECKS=on` or `off` says whether shaders
+    /// check every access.
+    pub fn options(&self) -> Options {
         let switch = |name: &str| match std::env::var(name).as_deref() {
             Ok("on" | "1") => Some(true),
             Ok("off" | "0") => Some(false),
@@ -54,8 +62,9 @@ impl Common {
         };
         let defaults = Options::default();
         let cache = cache_directory().filter(|_| switch("EFFACE_PIPELINE_CACHE") != Some(false));
+        let tuning = Tuning::cache_file();
         let checks = switch("EFFACE_SHADER_CHECKS").unwrap_or(defaults.shader_checks);
-        Options { memory: self.memory, shader_checks: checks, pipeline_cache: cache }
+        Options { memory: self.memory, shader_checks: checks, pipeline_cache: cache, tuning }
     }
 
     /// The flags that were given, as another command takes them: `add` hears each with its values.

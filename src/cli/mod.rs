@@ -2,6 +2,7 @@
 //! `common.rs` (device and memory), `input.rs` (checkpoint and data), `progress.rs` and `output.rs`.
 
 mod apply;
+mod bench;
 mod common;
 mod demo;
 mod devices;
@@ -13,6 +14,7 @@ mod input;
 mod inspect;
 mod measure;
 mod output;
+mod precision;
 mod profile;
 mod progress;
 mod size;
@@ -51,6 +53,7 @@ enum Command {
     Profile(Box<profile::Args>),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
+    Bench(bench::Args),
 }
 
 /// Parses the arguments, runs the command and says in one line what went wrong.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => profile::run(args, started),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),
+        Command::Bench(args) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ use serde_json::json;
 use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::output;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 
 /// Show where the time of a real pass goes: kernel by kernel, and what the device waits for.
@@ -69,6 +70,8 @@ pub struct Args {
     #[arg(long, value_name = "GFLOP/S", requires = "bandwidth")]
     flops: Option<f64>,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
     common: Common,
@@ -101,7 +104,7 @@ pub fn run(args: &Args, started: Instant) -> Result<()> {
         AtomicFile::check(path)?;
     }
     let roofs = roofs(args)?;
-    let device = args.common.open_device()?;
+    let device = args.precision.open_device(&args.common)?;
     let input = Input::open(&args.model)?;
     let samples = samples(args, &input)?;
     let (first_kernel, recording) = record(args, &device, &input, &samples, started)?;
@@ -154,8 +157,9 @@ fn record(
     samples: &[Arc<Tokens>],
     started: Instant,
 ) -> Result<(f64, Recording)> {
-    let pass = input.pass(device, &args.common, None, Labels::Data)?;
     let units = Estimator::Sample.units(samples, Loss::Mean, BatchWeight::Samples);
+    let pass = input.pass(device, &args.common, None, Labels::Data)?;
+    let pass = args.precision.settle(&args.common, pass, &units)?;
     let mode = match args.mode {
         ModeName::Production => Mode::Production,
         ModeName::Attribution => Mode::Attribution,

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::{Device, Features, Options};
+use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 
 /// The meaning of `--device`.
@@ -171,7 +172,11 @@ pub fn open_with(choice: Choice, options: &Options) -> Result<Device> {
         ..Default::default()
     }))
     .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
-    Device::assemble(device, queue, options, &adapter.cooperative_matrix_properties())
+    let device = Device::assemble(device, queue, options, &adapter.cooperative_matrix_properties())?;
+    Ok(match &options.tuning {
+        Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), path)),
+        None => device,
+    })
 }
 
 #[cfg(test)]

@@ -27,15 +27,24 @@ pub use options::{Options, cache_directory};
 pub use scratch::Lease;
 pub use transfer::{Download, Staged, Stager};
 
+use crate::kernels::precision::Precision;
+use crate::kernels::tuning::Tuning;
 use crate::kernels::{Cost, Shader};
 use crate::{Error, Result};
 use buffer::Storage;
 use gpu::Gpu;
 use record::{Clock, KernelRun, Mode, Recorder, Recording, Span, Track, Work};
 
-/// A device and its memory budget. Cheap to clone: clones are the same device.
+/// A device and its memory budget. Cheap to clone: clones are the same device, with the same choices of variants.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<Inner>);
+pub struct Device(Arc<Inner>, Settings);
+
+/// What a handle chooses, apart from the device that it shares with others.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    tuning: Arc<Tuning>,
+    precision: Precision,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -74,14 +83,15 @@ impl Device {
     /// The CPU, with `memory` bytes as its budget (`u64::MAX`: no budget). Buffers are host memory.
     pub fn cpu(memory: u64) -> Self {
         // A mapped tensor is used in place, so nothing but a shader's 32-bit indices limits a CPU binding.
-        Device(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             backend: Backend::Cpu,
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit: 1 << 34,
             features: Features::default(),
             recorder: Arc::default(),
-        }))
+        });
+        Device(inner, Settings::default())
     }
 
     /// A GPU through the embedder's own wgpu device and queue. `memory` is the budget in bytes for what efface allocates.
@@ -104,23 +114,48 @@ impl Device {
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let recorder = Arc::<Recorder>::default();
         let gpu = Gpu::new(device, queue, options, recorder.clone())?;
-        Ok(Device(Arc::new(Inner {
+        let settings = Settings { tuning: Arc::new(Tuning::built_in(gpu.class())), ..Settings::default() };
+        let inner = Arc::new(Inner {
             backend: Backend::Gpu(Box::new(gpu)),
             budget: Budget::new(options.memory.unwrap_or(u64::MAX)),
             pool: scratch::Pool::default(),
             binding_limit,
             features,
             recorder,
-        })))
+        });
+        Ok(Device(inner, settings))
     }
 
     /// This device with a lower limit on the size of one buffer, so that splitting can be tested on small models.
     #[must_use]
     pub fn with_binding_limit(self, bytes: u64) -> Self {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner })),
-            Err(shared) => Device(shared),
+            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner }), self.1),
+            Err(shared) => Device(shared, self.1),
         }
+    }
+
+    /// A handle of this device whose kernels' variants are chosen by `tuning`.
+    #[must_use]
+    pub fn with_tuning(&self, tuning: Tuning) -> Self {
+        Device(self.0.clone(), Settings { tuning: Arc::new(tuning), ..self.1.clone() })
+    }
+
+    /// A handle of this device whose linear layers are computed in this precision. That the device can do so is the caller's
+    /// business: see [`precision::open_mixed`](crate::kernels::precision::open_mixed).
+    #[must_use]
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Device(self.0.clone(), Settings { precision, ..self.1.clone() })
+    }
+
+    /// In what precision linear layers are computed.
+    pub fn precision(&self) -> Precision {
+        self.1.precision
+    }
+
+    /// What chooses the variants of kernels.
+    pub fn tuning(&self) -> &Tuning {
+        &self.1.tuning
     }
 
     /// The largest buffer that a kernel can be given, in bytes.

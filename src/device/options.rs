@@ -13,11 +13,14 @@ pub struct Options {
     /// A directory in which compiled pipelines are kept from run to run, where the driver allows it (Vulkan). None by
     /// default: the library writes nowhere unasked. The command line takes [`cache_directory`].
     pub pipeline_cache: Option<PathBuf>,
+    /// A file of measured choices of kernels' variants; a missing one is no fault. None by default: the built-in choices. The
+    /// command line takes [`Tuning::cache_file`](crate::kernels::tuning::Tuning::cache_file).
+    pub tuning: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { memory: None, shader_checks: cfg!(debug_assertions), pipeline_cache: None }
+        Options { memory: None, shader_checks: cfg!(debug_assertions), pipeline_cache: None, tuning: None }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The last stage: the final norm, the product with the head and the loss, a part of the vocabulary at a time, so that the
 //! logits of a whole batch never exist.
+//!
+//! How many rows a part has is the memory budget's business and must not show in a result. Powers of two for half precision are
+//! chosen by what is rounded together, so the head is computed in full precision.
 
 use super::norm;
 use super::parameters::HeadStage;
@@ -10,6 +13,7 @@ use crate::device::{Buffer, Lease};
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
 use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::precision::Precision;
 use crate::kernels::{Matrix, Window};
 
 /// The final norm's output.
@@ -54,7 +58,7 @@ pub enum Fold<'a> {
 pub fn logits(ctx: &Context<'_>, width: usize, normed: &Buffer, slice: Matrix<'_>) -> Result<Lease> {
     let logits = ctx.rows(slice.rows)?;
     let (x, y) = (Window::all(normed, width), Window::all(&logits, slice.rows));
-    matmul_nt::run(ctx.device, ctx.tokens(), x, slice, y, false)?;
+    matmul_nt::run(&ctx.device.with_precision(Precision::Full), ctx.tokens(), x, slice, y, false)?;
     Ok(logits)
 }
 
@@ -89,6 +93,8 @@ pub fn backward(
     tied: Option<(&RowIndex, &Buffer)>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
+    let full = ctx.device.with_precision(Precision::Full);
+    let ctx = &Context { device: &full, ..*ctx };
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
     logits_grad::run(device, tokens, rows, first_row, targets, &ctx.batch.weights, state, logits)?;
     let (left, right) = (Window::all(logits, rows), Window::all(normed, width));

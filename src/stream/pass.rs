@@ -145,6 +145,18 @@ impl Pass {
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
+    /// The same passes on another handle of the device.
+    #[must_use]
+    pub fn on(&self, device: &Device) -> Self {
+        Pass {
+            device: device.clone(),
+            model: self.model.clone(),
+            source: self.source.clone(),
+            elements: self.elements.clone(),
+            options: self.options,
+        }
+    }
+
     /// The parameters' element types.
     pub fn elements(&self) -> &[Element] {
         &self.elements

@@ -1,5 +1,6 @@
 //! Measure, choose, change: importance of parameters for sets of samples, the rules that select by it, and the updates.
 
+pub mod accuracy;
 pub mod edit;
 pub mod estimator;
 pub mod forget;

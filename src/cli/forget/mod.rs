@@ -12,6 +12,7 @@ use std::sync::Arc;
 use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
 use efface::data::Dataset;
 use efface::device::Device;
+use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format;
@@ -25,6 +26,7 @@ use efface::{Error, Result};
 use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 use probe::{Probing, ProbingArgs};
 use settings::Choosing;
@@ -62,6 +64,8 @@ pub struct Args {
     probing: ProbingArgs,
     #[command(flatten)]
     measure: Measure,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -129,6 +133,8 @@ struct Story<'a> {
     command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
+    /// In what precision importance was measured.
+    precision: Precision,
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
@@ -154,7 +160,9 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let common = &args.common;
     let mut phases = Phases::default();
-    let device = common.open_device()?;
+    let measuring = args.precision.open_device(common)?;
+    // Losses and answers, by which a choice is judged, are always computed in full.
+    let device = measuring.with_precision(Precision::Full);
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
@@ -167,10 +175,13 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     budget::check(args, &input, &device, &data, &probing, &allowed)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
-    let forget = measured(args, &input, &device, &allowed, &mut phases, Set::Forget, &data)?;
+    let labels = args.measure.labels.labels(common.seed);
+    let first = args.measure.units(&tokens(&data.forget));
+    let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
+    let forget = measured(args, &input, &measuring, &allowed, &mut phases, Set::Forget, &data)?;
     let retain = match cached {
         Some(retain) => retain,
-        None => measured(args, &input, &device, &allowed, &mut phases, Set::Retain, &data)?,
+        None => measured(args, &input, &measuring, &allowed, &mut phases, Set::Retain, &data)?,
     };
     let against = args.choosing.against(forget.samples(), retain.samples());
     let granularity = args.choosing.granularity();
@@ -198,6 +209,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         command_line: &command_line,
         input: &input,
         device: &device,
+        precision: measuring.precision(),
         data: &data,
         probing: &probing,
         outcome: &outcome,

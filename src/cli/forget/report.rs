@@ -133,6 +133,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
 fn settings(story: &Story<'_>) -> Map<String, Value> {
     let args = story.args;
     let mut settings = args.choosing.settings();
+    settings.insert("precision".into(), story.precision.name().into());
     settings.extend(args.measure.names().map(|(name, value)| (name.to_string(), value.into())));
     let reading = &args.reading;
     settings.insert("truncate".into(), reading.truncate.into());

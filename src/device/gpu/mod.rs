@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::{Clock, Event, KernelRun, Mode, Recorder, Track, Work};
 use super::{Launch, Options};
+use crate::kernels::tuning::AdapterClass;
 use crate::{Error, Result};
 use pipelines::Pipelines;
 pub(super) use retired::Retired;
@@ -155,6 +156,11 @@ impl Gpu {
     pub(super) fn name(&self) -> String {
         let info = self.device.adapter_info();
         format!("{} ({:?}, {})", info.name, info.backend, info.driver_info)
+    }
+
+    /// What kind of adapter it is.
+    pub(super) fn class(&self) -> AdapterClass {
+        AdapterClass::of(&self.device.adapter_info())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
