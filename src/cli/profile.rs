@@ -218,7 +218,7 @@ fn tell(args: &Args, device: &Device, samples: &[Arc<Tokens>], profile: &Profile
         return output::print_json(&json!({
             "command": "profile", "pass": args.pass.to_possible_value().map(|value| value.get_name().to_string()),
             "device": {
-                "name": device.name(), "peak_memory": device.budget().peak(), "staging_memory": device.staging_memory(),
+                "name": device.name(), "peak_memory": device.budget().peak(), "staging_peak": device.staging_peak(),
             },
             "samples": samples.len(), "tokens": count, "trace": args.trace, "first_kernel_seconds": first_kernel, "profile": listed,
         }));

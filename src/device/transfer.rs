@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 
 use super::buffer::Storage;
-use super::gpu::{Filled, Landing, PIECE, Ring};
+use super::gpu::{Filled, Landing, PIECE, Ring, SMALLEST};
 use super::record::{Track, Work};
 use super::{Backend, Buffer, Device, check_range, foreign};
 use crate::Result;
@@ -48,6 +48,7 @@ pub struct Stager {
     device: Device,
     /// None on the CPU, which needs no staging.
     ring: Option<Ring>,
+    piece: usize,
 }
 
 /// Bytes on their way to the device.
@@ -55,15 +56,17 @@ pub struct Stager {
 pub struct Staged(Filled);
 
 impl Stager {
-    /// Bytes that are staged at once, at most.
-    pub const PIECE: usize = PIECE as usize;
+    /// Bytes that are staged at once, at most: several such pieces fit into the staging memory.
+    pub fn piece(&self) -> usize {
+        self.piece
+    }
 
     /// Whether anything has to be staged for this device: the CPU uses bytes where they are.
     pub fn is_needed(&self) -> bool {
         self.ring.is_some()
     }
 
-    /// Copies at most [`Stager::PIECE`] bytes into staging memory; waits until some is free, which it is only when someone
+    /// Copies at most [`Stager::piece`] bytes into staging memory; waits until some is free, which it is only when someone
     /// uploads and submits what was staged before.
     ///
     /// # Errors
@@ -98,15 +101,16 @@ impl Device {
             Backend::Cpu => None,
             Backend::Gpu(gpu) => Some(gpu.stager(bytes)),
         };
-        Stager { device: self.clone(), ring }
+        let piece = (bytes / 4).next_power_of_two().clamp(SMALLEST, PIECE) as usize;
+        Stager { device: self.clone(), ring, piece }
     }
 
-    /// Bytes of staging memory now, beside that of [`Stager`]s: at most 64 MiB for uploads and 1 GiB for downloads, and
-    /// none on the CPU. Not part of the memory budget, as there.
-    pub fn staging_memory(&self) -> u64 {
+    /// The most bytes of staging memory that there were: of [`Stager`]s, at most 64 MiB for other uploads, and at most 1 GiB
+    /// for downloads. None on the CPU. Not part of the memory budget, as there.
+    pub fn staging_peak(&self) -> u64 {
         match &self.0.backend {
             Backend::Cpu => 0,
-            Backend::Gpu(gpu) => gpu.staging_bytes(),
+            Backend::Gpu(gpu) => gpu.staging_peak(),
         }
     }
 

@@ -155,7 +155,7 @@ impl Loader {
             let parameter = &self.model.parameters[part.parameter];
             let Some((element, bytes)) = tensor.as_ref().filter(|_| parameter.role != Role::Vector) else { continue };
             for (_, range) in slices(parameter, *element, part.rows.clone(), self.device.binding_limit()) {
-                for piece in bytes[range].chunks(Stager::PIECE) {
+                for piece in bytes[range].chunks(stager.piece()) {
                     let staged = stager.stage(piece);
                     let failed = staged.is_err();
                     if sender.send(staged).is_err() || failed {

@@ -28,8 +28,8 @@ use crate::kernels::tuning::AdapterClass;
 use crate::{Error, Result};
 use pipelines::Pipelines;
 pub(super) use retired::Retired;
-use staging::Direction;
-pub(super) use staging::{Filled, PIECE, Ring};
+use staging::{Direction, Meter};
+pub(super) use staging::{Filled, PIECE, Ring, SMALLEST};
 use timestamps::{PassNotes, Tape};
 pub(super) use transfer::Landing;
 
@@ -50,6 +50,7 @@ pub(super) struct Gpu {
     queue: wgpu::Queue,
     params_alignment: u64,
     pipelines: Pipelines,
+    staging: Arc<Meter>,
     uploads: Ring,
     downloads: Ring,
     retired: Retired,
@@ -131,11 +132,23 @@ impl Gpu {
             tape: None,
         });
         let pipelines = Pipelines::new(&device, options.shader_checks, options.pipeline_cache.as_deref());
-        let (uploads, downloads) =
-            (Ring::new(Direction::Up, UPLOAD_STAGING), Ring::new(Direction::Down, DOWNLOAD_STAGING));
+        let staging = Arc::<Meter>::default();
+        let uploads = Ring::new(Direction::Up, UPLOAD_STAGING, &staging);
+        let downloads = Ring::new(Direction::Down, DOWNLOAD_STAGING, &staging);
         let retired = Retired::default();
-        let gpu =
-            Gpu { device, queue, params_alignment, pipelines, uploads, downloads, retired, recorder, state, failure };
+        let gpu = Gpu {
+            device,
+            queue,
+            params_alignment,
+            pipelines,
+            staging,
+            uploads,
+            downloads,
+            retired,
+            recorder,
+            state,
+            failure,
+        };
         gpu.check()?;
         Ok(gpu)
     }
@@ -411,9 +424,9 @@ impl Gpu {
         }
     }
 
-    /// Bytes of the staging memory for uploads by whoever computes and for downloads.
-    pub(super) fn staging_bytes(&self) -> u64 {
-        self.uploads.bytes() + self.downloads.bytes()
+    /// The most bytes of staging memory that there were.
+    pub(super) fn staging_peak(&self) -> u64 {
+        self.staging.peak()
     }
 }
 

@@ -67,3 +67,33 @@ impl Retired {
         self.waiting().iter().map(|(_, reservation)| reservation.bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Budget;
+
+    #[test]
+    fn memory_counts_until_its_last_use_is_complete() {
+        let (budget, retired) = (Budget::new(100), Retired::default());
+        let reserve = |bytes| budget.reserve(bytes).unwrap();
+        // Nothing was recorded that could use it.
+        retired.retire(reserve(10));
+        assert_eq!(budget.used(), 0);
+        retired.used_in(1);
+        retired.retire(reserve(20));
+        retired.used_in(2);
+        retired.retire(reserve(30));
+        assert_eq!((budget.used(), retired.bytes(), retired.oldest()), (50, 50, Some(1)));
+        retired.complete(1);
+        retired.release();
+        assert_eq!((budget.used(), retired.bytes(), retired.oldest()), (30, 30, Some(2)));
+        // Completions may be told out of order.
+        retired.complete(2);
+        retired.complete(1);
+        retired.release();
+        assert_eq!((budget.used(), retired.oldest()), (0, None));
+        retired.retire(reserve(40));
+        assert_eq!(budget.used(), 0, "what is complete uses nothing any more");
+    }
+}

@@ -4,14 +4,14 @@
 //! A ring's memory is bounded. It is host memory, or, on cards whose whole memory the host can address, device memory that
 //! the host writes across the bus; wgpu does not tell which. It is not part of the memory budget.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{Error, Result};
 
 /// The smallest buffer of a ring, in bytes.
-pub(super) const SMALLEST: u64 = 64 << 10;
+pub(in crate::device) const SMALLEST: u64 = 64 << 10;
 /// The largest piece that goes through a ring at once, in bytes.
 pub(in crate::device) const PIECE: u64 = 8 << 20;
 
@@ -24,6 +24,29 @@ pub(super) enum Direction {
     Down,
 }
 
+/// Bytes of the staging memory of all rings of a device, now and at most.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Meter {
+    fn add(&self, bytes: u64) {
+        let now = self.now.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        self.peak.fetch_max(now, Ordering::SeqCst);
+    }
+
+    fn take(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// The most that there was.
+    pub(super) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::SeqCst)
+    }
+}
+
 /// A bounded set of staging buffers. Clones share it.
 #[derive(Clone, Debug)]
 pub(in crate::device) struct Ring(Arc<Shared>);
@@ -32,6 +55,7 @@ pub(in crate::device) struct Ring(Arc<Shared>);
 struct Shared {
     direction: Direction,
     limit: u64,
+    meter: Arc<Meter>,
     closed: AtomicBool,
     state: Mutex<State>,
     returned: Condvar,
@@ -46,9 +70,9 @@ struct State {
 
 impl Ring {
     /// A ring of at most `limit` bytes, or of a single buffer where that is larger.
-    pub(super) fn new(direction: Direction, limit: u64) -> Self {
+    pub(super) fn new(direction: Direction, limit: u64, meter: &Arc<Meter>) -> Self {
         let (closed, state, returned) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
-        Ring(Arc::new(Shared { direction, limit, closed, state, returned }))
+        Ring(Arc::new(Shared { direction, limit, meter: meter.clone(), closed, state, returned }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,9 +88,12 @@ impl Ring {
             return Some(state.free.swap_remove(place));
         }
         while state.made > 0 && state.made + size > self.0.limit {
-            state.made -= state.free.pop()?.size();
+            let size = state.free.pop()?.size();
+            state.made -= size;
+            self.0.meter.take(size);
         }
         state.made += size;
+        drop(state);
         Some(self.make(device, size))
     }
 
@@ -84,6 +111,7 @@ impl Ring {
             Direction::Up => ("upload", wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC),
             Direction::Down => ("download", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
         };
+        self.0.meter.add(size);
         let mapped_at_creation = self.0.direction == Direction::Up;
         device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation })
     }
@@ -93,6 +121,7 @@ impl Ring {
         let mut state = self.state();
         if state.made > self.0.limit && state.made > buffer.size() {
             state.made -= buffer.size();
+            self.0.meter.take(buffer.size());
         } else {
             state.free.push(buffer);
         }
@@ -103,6 +132,7 @@ impl Ring {
     /// What was taken will not come back.
     pub(super) fn lose(&self, bytes: u64) {
         self.state().made -= bytes;
+        self.0.meter.take(bytes);
         self.0.returned.notify_all();
     }
 
@@ -122,10 +152,12 @@ impl Ring {
     pub(super) fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::SeqCst)
     }
+}
 
-    /// Bytes of all its buffers.
-    pub(super) fn bytes(&self) -> u64 {
-        self.state().made
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.meter.take(state.made);
     }
 }
 

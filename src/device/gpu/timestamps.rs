@@ -241,3 +241,35 @@ pub(super) struct PassNotes {
     pub(super) pair: Option<Pair>,
     pub(super) kernels: Vec<KernelRun>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(number: u64, submitted: f64, completed: f64) -> Seen {
+        Seen { number, submitted, completed: Arc::new(Mutex::new(Some(completed))) }
+    }
+
+    /// Device times are host times less 7 s. The first submission bounds the offset from below to a hundredth, the second
+    /// from above to two.
+    #[test]
+    fn the_offset_is_what_the_order_of_events_allows() {
+        let mut tape = Tape::new(Mode::Production, wgpu::Features::TIMESTAMP_QUERY);
+        let pieces = [(1, 0, 13.01, 14.0), (1, 2, 14.0, 15.0), (2, 4, 15.0, 18.0)];
+        for (submission, first, ..) in pieces {
+            tape.add(Some(Pair { set: 0, first }), submission, Track::Compute, Work::Kernels(Vec::new()));
+        }
+        tape.seen = vec![seen(1, 20.0, 22.5), seen(2, 20.5, 25.02)];
+        let seconds = |pair: Pair| pieces.iter().find(|piece| piece.1 == pair.first).map(|p| (p.2, p.3)).unwrap();
+        let (offset, uncertainty) = tape.offset(seconds);
+        assert!((offset - 7.005).abs() < 1e-9 && (uncertainty - 0.015).abs() < 1e-9, "{offset} ± {uncertainty}");
+    }
+
+    #[test]
+    fn events_of_one_queue_do_not_overlap() {
+        let event = |begin, end| Event { track: Track::Compute, begin, end, work: Work::Kernels(Vec::new()) };
+        let mut events = vec![event(3.0, 5.0), event(1.0, 3.5), event(3.25, 3.375)];
+        disjoint(&mut events);
+        assert_eq!(events, [event(1.0, 3.5), event(3.5, 5.0), event(5.0, 5.0)]);
+    }
+}

@@ -107,7 +107,7 @@ impl Gpu {
 
     /// A ring of `bytes` for one thread that fills staging memory while another computes.
     pub(in crate::device) fn stager(&self, bytes: u64) -> Ring {
-        Ring::new(Direction::Up, bytes)
+        Ring::new(Direction::Up, bytes, &self.staging)
     }
 
     /// Fills staging memory of `ring` with at most [`PIECE`] bytes; waits until some is free.
