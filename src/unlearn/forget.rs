@@ -183,7 +183,7 @@ pub struct Judges {
 struct Attempt<'a> {
     device: &'a Device,
     model: &'a Arc<Model>,
-    edited: &'a dyn Fn(Dampening) -> Arc<dyn WeightSource>,
+    edited: &'a Editing<'a>,
     options: PassOptions,
 }
 
@@ -228,6 +228,9 @@ fn judged(method: Method) -> u64 {
     4 + if matches!(method, Method::Dampen { .. }) { SEARCH } else { 0 }
 }
 
+/// Makes the weights with an edit.
+pub type Editing<'a> = dyn Fn(Dampening) -> Arc<dyn WeightSource> + 'a;
+
 /// As [`choose`], of `ratios` that were counted already; `edited` makes the weights with an edit.
 ///
 /// # Errors
@@ -235,7 +238,7 @@ fn judged(method: Method) -> u64 {
 pub fn choose_by(
     device: &Device,
     model: &Arc<Model>,
-    (base, edited): (&Arc<dyn WeightSource>, &dyn Fn(Dampening) -> Arc<dyn WeightSource>),
+    (base, edited): (&Arc<dyn WeightSource>, &Editing<'_>),
     (histogram, against): (LogRatioHistogram, Against),
     judges: &Judges,
     (method, limit): (Method, f64),

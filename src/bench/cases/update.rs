@@ -5,11 +5,15 @@ use super::super::shape::Shape;
 use super::TOLERANCE;
 use crate::device::{Buffer, Device};
 use crate::kernels::update::log_ratio_histogram::BINS;
-use crate::kernels::update::{AdamwStep, adamw, dampen, is_selected, log_ratio_histogram, mask_words, ranks, select};
+use crate::kernels::update::{
+    AdamwStep, adamw, combine, dampen, is_selected, log_ratio_histogram, mask_words, ranks, select,
+};
 use crate::{Element, Result};
 
 /// λ: nearly 1, so that weights that are dampened over and over stay ordinary numbers.
 const LAMBDA: f32 = 0.999;
+/// Forms of which an importance is combined.
+const FORMS: usize = 8;
 
 pub(super) fn cases(shape: &'static Shape, cases: &mut Vec<Case>) {
     let all = shape.hidden * shape.feed_forward;
@@ -18,6 +22,13 @@ pub(super) fn cases(shape: &'static Shape, cases: &mut Vec<Case>) {
         Pair::new(d, data, all)?.histogram()
     }));
     cases.push(Case::new(select::KERNEL.name, what(""), move |d, data| Pair::new(d, data, all)?.select()));
+    for (how, name) in [
+        (combine::How::Mean, " mean"),
+        (combine::How::Geometric, " geometric mean"),
+        (combine::How::Ranked(FORMS / 2), " rank"),
+    ] {
+        cases.push(Case::new(combine::KERNEL.name, what(name), move |d, data| combine(d, data, all, how)));
+    }
     for element in [Element::F32, Element::Bf16] {
         let what = || what(&format!(" {}", element.name()));
         cases.push(Case::new(dampen::KERNEL.name, what(), move |d, data| {
@@ -25,6 +36,24 @@ pub(super) fn cases(shape: &'static Shape, cases: &mut Vec<Case>) {
         }));
         cases.push(Case::new(adamw::KERNEL.name, what(), move |d, data| adamw(d, data, all, element)));
     }
+}
+
+/// The importances of several forms.
+fn combine(device: &Device, data: &mut Data, count: usize, how: combine::How) -> Result<Prepared> {
+    let count = count.min((device.binding_limit() / 4) as usize / FORMS / 32 * 32);
+    let sums: Vec<f32> = data.values(FORMS * count).iter().map(|v| v * v).collect();
+    let scales = vec![1.0 / 3.0; FORMS];
+    let (device, on_device) = (device.clone(), device.upload_new(&sums)?);
+    let (scales_on_device, combined) = (device.upload_new(&scales)?, device.allocate(count as u64 * 4)?);
+    let params = combine::Params { count: count as u32, forms: FORMS as u32, rank: 1 };
+    let (checked_on, checked) = (device.clone(), combined.clone());
+    let check = move || {
+        let mut want = vec![0.0; count];
+        combine::reference(&params, how, &sums, &scales, &mut want);
+        Ok(Accuracy::of(&wide(&checked_on.read(&checked, count)?), &wide(&want), TOLERANCE))
+    };
+    let launch = move || combine::run(&device, count, FORMS, how, &on_device, &scales_on_device, &combined);
+    Ok(Prepared::new(combine::cost(&params), launch, check))
 }
 
 /// The importances of two sets.
