@@ -1,6 +1,7 @@
 //! Kernels of linear layers. `W` is a stored matrix `[rows, columns]`; whether rows are outputs (most families) or inputs
 //! (GPT-2) decides which product is the forward one, and no kernel needs to know.
 
+pub mod covariance;
 pub mod matmul_nn;
 pub mod matmul_nt;
 pub mod weight_grads;
@@ -10,7 +11,8 @@ use crate::Element;
 use crate::kernels::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[matmul_nn::KERNEL, matmul_nt::KERNEL, weight_grads::KERNEL, weight_importance::KERNEL];
+pub const KERNELS: &[Kernel] =
+    &[covariance::KERNEL, matmul_nn::KERNEL, matmul_nt::KERNEL, weight_grads::KERNEL, weight_importance::KERNEL];
 
 /// The tile permutation for a stored matrix: by its shape only, so that a result's bits never depend on how many
 /// samples are in flight.
