@@ -4,6 +4,7 @@ use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
 use super::objective::Objective;
+use super::observer::{Observer, Unobserved};
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
 use crate::device::{Buffer, Device};
@@ -64,9 +65,15 @@ impl Group<'_> {
         let mut visits = self.forward_visits(last);
         visits.extend(self.head_visits());
         self.loader.run(&visits, |queue| {
-            let trace = self.forward(queue, last, false)?;
+            let trace = self.forward(queue, last, false, &mut Unobserved)?;
             head::losses(self, queue, &trace.inputs[last - 1], losses)
         })
+    }
+
+    /// Forward under the eyes of `observer`, as far as it wants to see.
+    pub(super) fn observe(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let top = observer.last_stage() + 1;
+        self.loader.run(&self.forward_visits(top), |queue| self.forward(queue, top, false, observer).map(drop))
     }
 
     /// Forward and backward, every gradient handed to `sink`.
@@ -86,7 +93,7 @@ impl Group<'_> {
         }
         visits.extend((1..top).rev().map(|stage| self.block_visit(stage)));
         self.loader.run(&visits, |queue| {
-            let mut trace = self.forward(queue, top, true)?;
+            let mut trace = self.forward(queue, top, true, &mut Unobserved)?;
             let (mut deltas, mut head_rows) = (self.shelf(), self.shelf());
             match resume {
                 None => {
@@ -182,7 +189,7 @@ impl Group<'_> {
     }
 
     /// Runs the stages below `top` and keeps every stage's input, or only the last one's.
-    fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool) -> Result<Trace> {
+    fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool, observer: &mut dyn Observer) -> Result<Trace> {
         let width = self.model.config.hidden;
         let mut trace = Trace { inputs: Vec::new(), kept: Vec::new() };
         trace.inputs.push(self.embed(queue)?);
@@ -191,6 +198,7 @@ impl Group<'_> {
             let weights = queue.next()?;
             let mut outputs = self.shelf();
             let mut kept = Vec::new();
+            observer.begin(self.device, stage)?;
             for chunk in 0..self.chunks.len() {
                 let batch = self.batch(chunk)?;
                 let ctx = self.context(&batch);
@@ -204,6 +212,8 @@ impl Group<'_> {
                     (Stage::Mlp(block), Inner::Mlp(inner)) => mlp::output(&ctx, block, &weights, &x, inner, &y)?,
                     _ => return Err(misplaced(stage)),
                 }
+                self.show(&ctx, stage, &inner, observer)?;
+                observer.output(&ctx, stage, &y)?;
                 kept.push((keep && self.plan.keep_inner).then(|| inner.kept()));
                 outputs.put(self.device, chunk, y, ctx.tokens() * width)?;
             }
@@ -212,11 +222,25 @@ impl Group<'_> {
             }
             trace.inputs.push(outputs);
             trace.kept.push(kept);
+            observer.end(self.device, stage)?;
             // What this stage still computes must be done before its weights make room for the next one's.
             self.device.synchronize()?;
             self.tick(stage);
         }
         Ok(trace)
+    }
+
+    /// Shows the inputs of a block's linear layers.
+    fn show(&self, ctx: &Context<'_>, stage: usize, inner: &Inner, observer: &mut dyn Observer) -> Result<()> {
+        match (&self.model.stages[stage], inner) {
+            (Stage::Attention(block), Inner::Attention(inner)) => {
+                attention::sites(block, inner).try_for_each(|(linear, x)| observer.site(ctx, stage, linear, x))
+            }
+            (Stage::Mlp(block), Inner::Mlp(inner)) => {
+                mlp::sites(block, inner).try_for_each(|(linear, x)| observer.site(ctx, stage, linear, x))
+            }
+            _ => Err(misplaced(stage)),
+        }
     }
 
     fn embed(&self, queue: &mut Queue<'_>) -> Result<Shelf> {

@@ -9,6 +9,7 @@ mod group;
 mod head;
 mod loader;
 mod objective;
+mod observer;
 mod pass;
 pub mod plan;
 
@@ -17,6 +18,7 @@ pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
 pub use objective::{CrossEntropy, Objective, PerSample, SampleObjective, Term};
+pub use observer::Observer;
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
 };
