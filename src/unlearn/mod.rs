@@ -9,6 +9,7 @@ pub mod measured;
 pub mod methods;
 pub mod names;
 pub mod norms;
+pub mod redirect;
 pub mod resume;
 pub mod selection;
 pub mod store;

@@ -3,6 +3,7 @@
 
 mod budget;
 mod probe;
+mod redirect;
 mod report;
 mod settings;
 mod train;
@@ -201,12 +202,15 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
     let run = Run { args, input: &input, device: &device, data: &data, allowed: &allowed };
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
-    budget::check(&run, &task, &probing)?;
+    let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;
+    budget::check(&run, &task, redirected.as_ref(), &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
-    let Decided { outcome, edit } = match &task {
-        Task::Dampen(method) => dampen(&run, *method, cached, &mut phases)?,
-        Task::Train(recipe) => train::decide(&run, recipe, cached, &mut phases)?,
+    let Decided { outcome, edit } = match (&task, &redirected) {
+        (_, Some(plan)) => redirect::decide(&run, plan, &mut phases)?,
+        (Task::Dampen(method), _) => dampen(&run, *method, cached, &mut phases)?,
+        (Task::Train(recipe), _) => train::decide(&run, recipe, cached, &mut phases)?,
+        (Task::Redirect, None) => return Err(Error::Failed("the redirection was not planned".into())),
     };
     warnings.extend(report::remarks(&outcome, args.choosing.limit()));
 
