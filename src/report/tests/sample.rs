@@ -61,7 +61,6 @@ pub(super) fn good(layers: u32) -> ForgetReport {
             limit: 0.02,
             accepted: true,
         }),
-        training: Vec::new(),
         search: [
             (0.5, 31.0),
             (0.01, 0.61),
