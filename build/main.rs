@@ -58,9 +58,10 @@ fn shader(root: &Path, name: &str, sources: &mut String, layouts: &mut String) -
         let variant: Vec<String> = constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let _ = writeln!(
             sources,
-            "    Shader {{ name: {name:?}, variant: {:?}, source: {:?}, writes: &{:?}, params_size: {}, workgroup_size: {:?} }},",
+            "    Shader {{ name: {name:?}, variant: {:?}, source: {:?}, features: &{:?}, writes: &{:?}, params_size: {}, workgroup_size: {:?} }},",
             variant.join(","),
             expanded.text,
+            expanded.features.iter().collect::<Vec<_>>(),
             reflection.writes,
             reflection.params_size,
             reflection.workgroup_size,

@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! #import weight                 the text of shaders/shared/weight.wgsl, once
+//! #require f16 subgroups         what a device must offer for this permutation: f16, subgroups, matrices8, matrices16
 //! #permute ELEMENT f32 f16 bf16  this shader is built once for each value (in the main file only)
+//! #define WIDTH rows             a constant for the rest of this file and of what it imports
 //! #if ELEMENT == f32             keep the lines up to #elif, #else or #endif if the constant has this value
 //! #elif ELEMENT == f16
 //! #else
@@ -27,7 +29,18 @@ pub struct Expanded {
     pub text: String,
     /// For each line of `text`: file name and line number (from 1).
     pub origin: Vec<(String, usize)>,
+    /// What a device must offer.
+    pub features: BTreeSet<&'static str>,
 }
+
+/// What `#require` takes, and the extension that WGSL wants enabled for it.
+const FEATURES: [(&str, &str); 4] = [
+    ("f16", "enable f16;\n"),
+    ("matrices16", "enable wgpu_cooperative_matrix;\n"),
+    ("matrices8", "enable wgpu_cooperative_matrix;\n"),
+    // naga knows subgroup operations without the directive, and does not know the directive.
+    ("subgroups", ""),
+];
 
 /// An error with its place, as `file:line: problem`.
 pub type Failure = String;
@@ -71,16 +84,31 @@ pub fn expand(
     constants: &[(String, String)],
     import: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Expanded, Failure> {
-    let mut expander =
-        Expander { constants, import, imported: BTreeSet::new(), text: String::new(), origin: Vec::new() };
+    let mut expander = Expander {
+        constants,
+        import,
+        imported: BTreeSet::new(),
+        features: BTreeSet::new(),
+        defined: Vec::new(),
+        text: String::new(),
+        origin: Vec::new(),
+    };
     expander.file(file, source)?;
-    Ok(Expanded { text: expander.text, origin: expander.origin })
+    let Expander { mut text, mut origin, features, .. } = expander;
+    // Extensions are enabled before everything else.
+    for (_, enable) in FEATURES.iter().filter(|(name, enable)| features.contains(name) && !enable.is_empty()) {
+        text.insert_str(0, enable);
+        origin.insert(0, (file.to_string(), 1));
+    }
+    Ok(Expanded { text, origin, features })
 }
 
 struct Expander<'a> {
     constants: &'a [(String, String)],
     import: &'a dyn Fn(&str) -> Option<String>,
     imported: BTreeSet<String>,
+    features: BTreeSet<&'static str>,
+    defined: Vec<(String, String)>,
     text: String,
     origin: Vec<(String, usize)>,
 }
@@ -124,6 +152,20 @@ impl Expander<'_> {
                         self.file(&name, &text)?;
                     }
                 }
+                "#define" => {
+                    let (name, value) = rest.split_once(' ').ok_or_else(|| fail("#define without a value".into()))?;
+                    if self.constant(name).is_ok() {
+                        return Err(fail(format!("{name} is defined twice")));
+                    }
+                    self.defined.push((name.to_string(), value.trim().to_string()));
+                }
+                "#require" => {
+                    for wanted in rest.split_whitespace() {
+                        let known = FEATURES.iter().find(|(name, _)| *name == wanted);
+                        let (name, _) = known.ok_or_else(|| fail(format!("{wanted} is no feature")))?;
+                        self.features.insert(name);
+                    }
+                }
                 _ if word.starts_with('#') && !word.starts_with("#{") => {
                     return Err(fail(format!("unknown directive {word}")));
                 }
@@ -144,6 +186,7 @@ impl Expander<'_> {
     fn constant(&self, name: &str) -> Result<&str, String> {
         self.constants
             .iter()
+            .chain(&self.defined)
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
             .ok_or_else(|| format!("{name} is not a constant of this shader"))

@@ -36,7 +36,7 @@ pub fn reflect(expanded: &Expanded) -> Result<Reflection, Failure> {
         let line = error.location(&expanded.text).map_or(0, |l| l.line_number as usize);
         format!("{}: {}", place(line), error.message())
     })?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities(expanded));
     validator.validate(&module).map_err(|error| {
         let line = error.location(&expanded.text).map_or(0, |l| l.line_number as usize);
         let mut message = error.to_string();
@@ -49,6 +49,19 @@ pub fn reflect(expanded: &Expanded) -> Result<Reflection, Failure> {
     })?;
     let main_file = expanded.origin.last().map_or("", |(file, _)| file.as_str());
     read_module(&module).map_err(|problem| format!("shaders/{main_file}:1: {problem}"))
+}
+
+/// What naga is to allow: the portable floor and what the permutation requires.
+fn capabilities(expanded: &Expanded) -> Capabilities {
+    let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    for feature in &expanded.features {
+        allowed |= match *feature {
+            "f16" => Capabilities::SHADER_FLOAT16,
+            "subgroups" => Capabilities::SUBGROUP,
+            _ => Capabilities::COOPERATIVE_MATRIX,
+        };
+    }
+    allowed
 }
 
 fn read_module(module: &Module) -> Result<Reflection, String> {

@@ -13,11 +13,14 @@
 //! | [`data`] | files of records as samples and as probes |
 //! | [`unlearn`] | importance, selection, the edit, training |
 //! | [`eval`] | how well a model answers |
+//! | [`profile`] | where a recorded run's time went |
 //! | [`report`] | pages, tables and JSON |
+//! | [`bench`](mod@bench) | what the machine can do, and how close kernels and passes come to it |
 //!
 //! The main job is led by [`unlearn::forget`]; `examples/embed.rs` measures importance in a few lines. The library returns
 //! [`Error`]s, never prints, and never panics on input. Results depend on the inputs, the settings, the seed and the device, and
 //! not on the memory budget.
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
@@ -26,6 +29,7 @@ mod error;
 pub mod eval;
 pub mod kernels;
 pub mod model;
+pub mod profile;
 pub mod random;
 pub mod report;
 pub mod stream;

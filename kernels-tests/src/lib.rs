@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-use efface::device::{Choice, Device, adapters, open};
+use efface::device::{Choice, Device, Options, adapters, open_with};
+use efface::kernels::tuning::candidates;
 
-/// The CPU device and every adapter of the machine.
+/// The CPU device and every adapter of the machine. Shaders check every access unless `EFFACE_SHADER_CHECKS=off`.
 ///
 /// # Panics
 /// When there is no adapter: a run in which no WGSL was executed must fail, not pass. `scripts/test` installs a software
@@ -20,9 +21,30 @@ pub fn devices() -> &'static [Device] {
             !adapters.is_empty(),
             "no adapter: the WGSL would not be executed (scripts/test installs a software driver)"
         );
-        let gpus = adapters.iter().map(|a| open(Choice::Adapter(a.number), None).expect("a listed adapter opens"));
+        let shader_checks = std::env::var("EFFACE_SHADER_CHECKS").map_or(true, |value| value != "off");
+        let options = Options { shader_checks, ..Options::default() };
+        let open = |number| open_with(Choice::Adapter(number), &options).expect("a listed adapter opens");
+        let gpus = adapters.iter().map(|adapter| open(adapter.number));
         std::iter::once(Device::cpu(u64::MAX)).chain(gpus).collect()
     })
+}
+
+/// A handle of every device for each variant in which `kernel` can be tuned to run, with a name; of the CPU only itself.
+///
+/// # Panics
+/// When there is no adapter.
+pub fn variants(kernel: &'static str) -> Vec<(String, Device)> {
+    let of = |device: &Device| match device.is_cpu() {
+        true => vec![(device.name(), device.clone())],
+        false => candidates(kernel)
+            .iter()
+            .map(|variant| {
+                let tuning = device.tuning().forced(kernel, variant).expect("a candidate");
+                (format!("{} {variant}", device.name()), device.with_tuning(tuning))
+            })
+            .collect(),
+    };
+    devices().iter().flat_map(of).collect()
 }
 
 /// Random numbers for one test: seeded afresh, or from `EFFACE_TEST_SEED`, and printed so that a failure can be repeated.

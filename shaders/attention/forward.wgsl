@@ -5,34 +5,11 @@
 // a running maximum and sum, so that no row of scores is ever whole. log_sums[t, h] = log Σ_k exp(score) is for backward.
 
 #permute HEAD 64 128 256
+#import attention_tile
 
-struct Params {
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// First token, number of tokens, first token of the sample, end of the sample.
-@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read_write> log_sums: array<f32>;
 
-// Queries of a tile, and keys of a block.
-const TILE = 16u;
-const BLOCK = 32u;
-// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
-const CHUNK = 32u;
-const PITCH = CHUNK + 1u;
-// An invocation owns the queries `row` and `row + ROWS`, and of a block's keys or a chunk's columns `lane` and
-// `lane + LANES`.
-const LANES = 16u;
-const ROWS = 8u;
-const WG_SIZE = LANES * ROWS;
-const CHUNKS = #{HEAD}u / CHUNK;
-const SUMS = #{HEAD}u / LANES;
 // Below every score.
 const LOWEST = -3.0e38;
 
@@ -48,10 +25,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tile_end = tile.x + tile.y;
     let head = group.y;
     let kv_head = head / (params.heads / params.kv_heads);
-    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
-    let q_offset = head * params.head_dim;
-    let k_offset = (params.heads + kv_head) * params.head_dim;
-    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
     let lane = local % LANES;
     let row = local / LANES;
 
@@ -64,20 +37,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
                 let token = tile.x + n / CHUNK;
                 let column = chunk + n % CHUNK;
-                var value = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    value = qkv[token * stride + q_offset + column];
-                }
-                sh_queries[n / CHUNK * PITCH + n % CHUNK] = value;
+                sh_queries[staged(n)] = qkv_number(token, tile_end, q_offset(head), column);
             }
             for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                 let token = block + n / CHUNK;
                 let column = chunk + n % CHUNK;
-                var value = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    value = qkv[token * stride + k_offset + column];
-                }
-                sh_block[n / CHUNK * PITCH + n % CHUNK] = value;
+                sh_block[staged(n)] = qkv_number(token, tile_end, k_offset(kv_head), column);
             }
             workgroupBarrier();
             for (var c = 0u; c < CHUNK; c++) {
@@ -133,11 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                 let token = block + n / CHUNK;
                 let column = part * CHUNK + n % CHUNK;
-                var value = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    value = qkv[token * stride + v_offset + column];
-                }
-                sh_block[n / CHUNK * PITCH + n % CHUNK] = value;
+                sh_block[staged(n)] = qkv_number(token, tile_end, v_offset(kv_head), column);
             }
             workgroupBarrier();
             for (var k = 0u; k < BLOCK; k++) {

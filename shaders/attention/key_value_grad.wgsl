@@ -4,36 +4,12 @@
 // With p = exp(scale q·k - log_sum) and ds = p (d_out·v - row_dot): dv = Σ p d_out and dk = scale Σ ds q (Dao et al. 2022).
 
 #permute HEAD 64 128 256
+#import attention_backward
 
-struct Params {
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// First token, number of tokens, first token of the sample, end of the sample.
-@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> d_out: array<f32>;
 @group(0) @binding(4) var<storage, read> log_sums: array<f32>;
 @group(0) @binding(5) var<storage, read> row_dots: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_qkv: array<f32>;
-
-// Keys of a tile, and queries of a block.
-const TILE = 16u;
-const BLOCK = 32u;
-// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
-const CHUNK = 32u;
-const PITCH = CHUNK + 1u;
-// An invocation owns the keys `row` and `row + ROWS`, and of a block's queries or a chunk's columns `lane` and
-// `lane + LANES`.
-const LANES = 16u;
-const ROWS = 8u;
-const WG_SIZE = LANES * ROWS;
-const CHUNKS = #{HEAD}u / CHUNK;
-const SUMS = #{HEAD}u / LANES;
 
 var<workgroup> sh_keys: array<f32, TILE * PITCH>;
 var<workgroup> sh_values: array<f32, TILE * PITCH>;
@@ -49,17 +25,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sample_end = tile.w;
     let kv_head = group.y;
     let group_size = params.heads / params.kv_heads;
-    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
-    let k_offset = (params.heads + kv_head) * params.head_dim;
-    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
-    let out_stride = params.heads * params.head_dim;
     let lane = local % LANES;
     let row = local / LANES;
 
     var k_sums: array<array<f32, SUMS>, 2>;
     var v_sums: array<array<f32, SUMS>, 2>;
     for (var head = kv_head * group_size; head < (kv_head + 1u) * group_size; head++) {
-        let q_offset = head * params.head_dim;
         for (var block = tile.x; block < sample_end; block += BLOCK) {
             var scores: array<array<f32, 2>, 2>;
             var d_weights: array<array<f32, 2>, 2>;
@@ -67,26 +38,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
                     let token = tile.x + n / CHUNK;
                     let column = chunk + n % CHUNK;
-                    var key = 0.0;
-                    var value = 0.0;
-                    if token < tile_end && column < params.head_dim {
-                        key = qkv[token * stride + k_offset + column];
-                        value = qkv[token * stride + v_offset + column];
-                    }
-                    sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
-                    sh_values[n / CHUNK * PITCH + n % CHUNK] = value;
+                    sh_keys[staged(n)] = qkv_number(token, tile_end, k_offset(kv_head), column);
+                    sh_values[staged(n)] = qkv_number(token, tile_end, v_offset(kv_head), column);
                 }
                 for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                     let token = block + n / CHUNK;
                     let column = chunk + n % CHUNK;
-                    var query = 0.0;
-                    var d_value = 0.0;
-                    if token < sample_end && column < params.head_dim {
-                        query = qkv[token * stride + q_offset + column];
-                        d_value = d_out[token * out_stride + q_offset + column];
-                    }
-                    sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
-                    sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
+                    sh_queries[staged(n)] = qkv_number(token, sample_end, q_offset(head), column);
+                    sh_d_out[staged(n)] = d_out_number(token, sample_end, head, column);
                 }
                 workgroupBarrier();
                 for (var c = 0u; c < CHUNK; c++) {
@@ -127,14 +86,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                     let token = block + n / CHUNK;
                     let column = part * CHUNK + n % CHUNK;
-                    var query = 0.0;
-                    var d_value = 0.0;
-                    if token < sample_end && column < params.head_dim {
-                        query = qkv[token * stride + q_offset + column];
-                        d_value = d_out[token * out_stride + q_offset + column];
-                    }
-                    sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
-                    sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
+                    sh_queries[staged(n)] = qkv_number(token, sample_end, q_offset(head), column);
+                    sh_d_out[staged(n)] = d_out_number(token, sample_end, head, column);
                 }
                 workgroupBarrier();
                 for (var q = 0u; q < BLOCK; q++) {
@@ -159,8 +112,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var c = 0u; c < SUMS; c++) {
             let column = c * LANES + lane;
             if token < tile_end && column < params.head_dim {
-                d_qkv[token * stride + k_offset + column] = k_sums[i][c];
-                d_qkv[token * stride + v_offset + column] = v_sums[i][c];
+                d_qkv[qkv_place(token, k_offset(kv_head), column)] = k_sums[i][c];
+                d_qkv[qkv_place(token, v_offset(kv_head), column)] = v_sums[i][c];
             }
         }
     }

@@ -4,37 +4,13 @@
 // dq = scale Σ_k ds k (Dao et al. 2022). row_dots is written for the gradient at keys and values.
 
 #permute HEAD 64 128 256
+#import attention_backward
 
-struct Params {
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// First token, number of tokens, first token of the sample, end of the sample.
-@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> out: array<f32>;
 @group(0) @binding(4) var<storage, read> d_out: array<f32>;
 @group(0) @binding(5) var<storage, read> log_sums: array<f32>;
 @group(0) @binding(6) var<storage, read_write> row_dots: array<f32>;
 @group(0) @binding(7) var<storage, read_write> d_qkv: array<f32>;
-
-// Queries of a tile, and keys of a block.
-const TILE = 16u;
-const BLOCK = 32u;
-// Columns of a head that are staged at a time; one more from row to row avoids bank conflicts.
-const CHUNK = 32u;
-const PITCH = CHUNK + 1u;
-// An invocation owns the queries `row` and `row + ROWS`, and of a block's keys or a chunk's columns `lane` and
-// `lane + LANES`.
-const LANES = 16u;
-const ROWS = 8u;
-const WG_SIZE = LANES * ROWS;
-const CHUNKS = #{HEAD}u / CHUNK;
-const SUMS = #{HEAD}u / LANES;
 
 var<workgroup> sh_queries: array<f32, TILE * PITCH>;
 var<workgroup> sh_d_out: array<f32, TILE * PITCH>;
@@ -49,11 +25,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tile_end = tile.x + tile.y;
     let head = group.y;
     let kv_head = head / (params.heads / params.kv_heads);
-    let stride = (params.heads + 2u * params.kv_heads) * params.head_dim;
-    let q_offset = head * params.head_dim;
-    let k_offset = (params.heads + kv_head) * params.head_dim;
-    let v_offset = (params.heads + params.kv_heads + kv_head) * params.head_dim;
-    let out_stride = params.heads * params.head_dim;
     let lane = local % LANES;
     let row = local / LANES;
 
@@ -62,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var part = 0.0;
         if token < tile_end {
             for (var c = lane; c < params.head_dim; c += LANES) {
-                let place = token * out_stride + q_offset + c;
+                let place = (token * params.heads + head) * params.head_dim + c;
                 part = fma(out[place], d_out[place], part);
             }
         }
@@ -93,26 +64,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var n = local; n < TILE * CHUNK; n += WG_SIZE) {
                 let token = tile.x + n / CHUNK;
                 let column = chunk + n % CHUNK;
-                var query = 0.0;
-                var d_value = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    query = qkv[token * stride + q_offset + column];
-                    d_value = d_out[token * out_stride + q_offset + column];
-                }
-                sh_queries[n / CHUNK * PITCH + n % CHUNK] = query;
-                sh_d_out[n / CHUNK * PITCH + n % CHUNK] = d_value;
+                sh_queries[staged(n)] = qkv_number(token, tile_end, q_offset(head), column);
+                sh_d_out[staged(n)] = d_out_number(token, tile_end, head, column);
             }
             for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                 let token = block + n / CHUNK;
                 let column = chunk + n % CHUNK;
-                var key = 0.0;
-                var value = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    key = qkv[token * stride + k_offset + column];
-                    value = qkv[token * stride + v_offset + column];
-                }
-                sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
-                sh_values[n / CHUNK * PITCH + n % CHUNK] = value;
+                sh_keys[staged(n)] = qkv_number(token, tile_end, k_offset(kv_head), column);
+                sh_values[staged(n)] = qkv_number(token, tile_end, v_offset(kv_head), column);
             }
             workgroupBarrier();
             for (var c = 0u; c < CHUNK; c++) {
@@ -145,11 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var n = local; n < BLOCK * CHUNK; n += WG_SIZE) {
                 let token = block + n / CHUNK;
                 let column = part * CHUNK + n % CHUNK;
-                var key = 0.0;
-                if token < tile_end && column < params.head_dim {
-                    key = qkv[token * stride + k_offset + column];
-                }
-                sh_keys[n / CHUNK * PITCH + n % CHUNK] = key;
+                sh_keys[staged(n)] = qkv_number(token, tile_end, k_offset(kv_head), column);
             }
             workgroupBarrier();
             for (var k = 0u; k < BLOCK; k++) {
@@ -170,7 +125,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var c = 0u; c < SUMS; c++) {
             let column = c * LANES + lane;
             if token < tile_end && column < params.head_dim {
-                d_qkv[token * stride + q_offset + column] = sums[i][c];
+                d_qkv[qkv_place(token, q_offset(head), column)] = sums[i][c];
             }
         }
     }

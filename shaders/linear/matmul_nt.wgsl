@@ -1,101 +1,13 @@
-// Y = X Wᵀ: y[t, r] = start + Σ_c x[t, c] w[r, c], a tile of TILE tokens by TILE rows of W per workgroup.
+// Y = X Wᵀ: y[t, r] = start + Σ_c x[t, c] w[r, c], a tile of tokens by rows of W per workgroup.
 //
 // The forward product of a linear layer stored [out, in], and the input gradient of one stored [in, out].
-// The sum over c runs in order from the start value, so neither the tile's place nor a split of W over several
+// The sum over c runs in order from the start value, so neither the tile nor its place nor a split of W over several
 // launches changes a result's bits.
 
 #permute ELEMENT f32 f16 bf16
-#permute TILE 64 16
-#import element
-
-struct Params {
-    tokens: u32,
-    rows: u32,
-    columns: u32,
-    x_stride: u32,
-    x_offset: u32,
-    y_stride: u32,
-    y_offset: u32,
-    // 0: the sum starts from zero; 1: from the value stored in y.
-    accumulate: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> w: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
-const TILE = #{TILE}u;
-// Depth of the slices of X and W that are staged in workgroup memory.
-const DEPTH = 16u;
-// Each of the 16 x 16 invocations owns PER_SIDE x PER_SIDE results, 16 apart, so that neighbours read neighbours.
-const SIDE = 16u;
-const PER_SIDE = TILE / SIDE;
-const WG_SIZE = SIDE * SIDE;
-// One more column than DEPTH avoids bank conflicts on the transposed reads.
-const PITCH = DEPTH + 1u;
-
-var<workgroup> sh_x: array<f32, TILE * PITCH>;
-var<workgroup> sh_w: array<f32, TILE * PITCH>;
-
-@compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let first_row = group.x * TILE;
-    let first_token = group.y * TILE;
-    let row = local % SIDE;
-    let token = local / SIDE;
-
-    var sums: array<array<f32, PER_SIDE>, PER_SIDE>;
-    if params.accumulate == 1u {
-        for (var i = 0u; i < PER_SIDE; i++) {
-            for (var j = 0u; j < PER_SIDE; j++) {
-                let t = first_token + token + i * SIDE;
-                let r = first_row + row + j * SIDE;
-                if t < params.tokens && r < params.rows {
-                    sums[i][j] = y[t * params.y_stride + params.y_offset + r];
-                }
-            }
-        }
-    }
-
-    for (var start = 0u; start < params.columns; start += DEPTH) {
-        for (var k = local; k < TILE * DEPTH; k += WG_SIZE) {
-            let line = k / DEPTH;
-            let c = start + k % DEPTH;
-            var x_value = 0.0;
-            var w_value = 0.0;
-            if c < params.columns {
-                if first_token + line < params.tokens {
-                    x_value = x[(first_token + line) * params.x_stride + params.x_offset + c];
-                }
-                if first_row + line < params.rows {
-                    let index = (first_row + line) * params.columns + c;
-                    w_value = unpack_element(w[element_word(index)], element_half(index));
-                }
-            }
-            sh_x[line * PITCH + k % DEPTH] = x_value;
-            sh_w[line * PITCH + k % DEPTH] = w_value;
-        }
-        workgroupBarrier();
-        for (var c = 0u; c < DEPTH; c++) {
-            for (var i = 0u; i < PER_SIDE; i++) {
-                let x_value = sh_x[(token + i * SIDE) * PITCH + c];
-                for (var j = 0u; j < PER_SIDE; j++) {
-                    sums[i][j] = fma(x_value, sh_w[(row + j * SIDE) * PITCH + c], sums[i][j]);
-                }
-            }
-        }
-        // The next slice overwrites what slower invocations may still be reading.
-        workgroupBarrier();
-    }
-
-    for (var i = 0u; i < PER_SIDE; i++) {
-        for (var j = 0u; j < PER_SIDE; j++) {
-            let t = first_token + token + i * SIDE;
-            let r = first_row + row + j * SIDE;
-            if t < params.tokens && r < params.rows {
-                y[t * params.y_stride + params.y_offset + r] = sums[i][j];
-            }
-        }
-    }
-}
+#permute TILE 128 128x64 64 32
+#permute EDGES none any
+#define WIDTH rows
+#define SUM columns
+#define RIGHT line
+#import full_product

@@ -2,6 +2,9 @@
 // per token. Aligned blocks of BLOCK columns are reduced in a fixed tree and folded in order, so that the bits of the
 // result do not depend on how the vocabulary was sliced.
 
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
+
 struct Params {
     tokens: u32,
     width: u32,
@@ -17,33 +20,10 @@ const BLOCK = 512u;
 const WG_SIZE = 256u;
 const LOWEST = -3.0e38;
 
-var<workgroup> sh_values: array<f32, WG_SIZE>;
-
-// The maximum (or the sum) over the workgroup.
-fn reduce(local: u32, value: f32, maximum: bool) -> f32 {
-    sh_values[local] = value;
-    workgroupBarrier();
-    for (var half = WG_SIZE / 2u; half > 0u; half >>= 1u) {
-        if local < half {
-            let a = sh_values[local];
-            let b = sh_values[local + half];
-            sh_values[local] = select(a + b, max(a, b), maximum);
-        }
-        workgroupBarrier();
-    }
-    let result = sh_values[0];
-    // The next reduction must not begin before everyone has read this one.
-    workgroupBarrier();
-    return result;
-}
-
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let token = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let token = at.group.x + at.group.y * at.groups.x;
     if token >= params.tokens {
         return;
     }
@@ -56,12 +36,12 @@ fn main(
         for (var column = first + local; column < end; column += WG_SIZE) {
             highest = max(highest, logits[row + column]);
         }
-        highest = max(maximum, reduce(local, highest, true));
+        highest = max(maximum, workgroup_max(highest, at));
         var exponentials = 0.0;
         for (var column = first + local; column < end; column += WG_SIZE) {
             exponentials += exp(logits[row + column] - highest);
         }
-        exponentials = reduce(local, exponentials, false);
+        exponentials = workgroup_sum(exponentials, at);
         sum = sum * exp(maximum - highest) + exponentials;
         maximum = highest;
     }

@@ -5,7 +5,8 @@
 // dx = start + u (dy gain - mean(dy gain) - n mean(dy gain n)).
 
 #permute WG_SIZE 64 256
-#import workgroup_sum
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
 
 struct Params {
     tokens: u32,
@@ -31,12 +32,9 @@ struct Params {
 const WG_SIZE = #{WG_SIZE}u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let token = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let token = at.group.x + at.group.y * at.groups.x;
     if token >= params.tokens {
         return;
     }
@@ -51,8 +49,8 @@ fn main(
         values += x[x_row + i];
         gradients = fma(dy[dy_row + i], gain[i], gradients);
     }
-    let mean = workgroup_sum(values, local) / width;
-    let mean_gradient = workgroup_sum(gradients, local) / width;
+    let mean = workgroup_sum(values, at) / width;
+    let mean_gradient = workgroup_sum(gradients, at) / width;
     var squares = 0.0;
     var products = 0.0;
     for (var i = local; i < params.width; i += WG_SIZE) {
@@ -60,8 +58,8 @@ fn main(
         squares = fma(distance, distance, squares);
         products = fma(dy[dy_row + i] * gain[i], distance, products);
     }
-    let deviation_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
-    let mean_product = workgroup_sum(products, local) * deviation_inverse / width;
+    let deviation_inverse = inverseSqrt(workgroup_sum(squares, at) / width + params.epsilon);
+    let mean_product = workgroup_sum(products, at) * deviation_inverse / width;
 
     for (var i = local; i < params.width; i += WG_SIZE) {
         let normal = (x[x_row + i] - mean) * deviation_inverse;

@@ -2,7 +2,8 @@
 // token. The variance is the mean of the squared distances from the mean found first, so that it never cancels.
 
 #permute WG_SIZE 64 256
-#import workgroup_sum
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
 
 struct Params {
     tokens: u32,
@@ -23,12 +24,9 @@ struct Params {
 const WG_SIZE = #{WG_SIZE}u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let token = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let token = at.group.x + at.group.y * at.groups.x;
     if token >= params.tokens {
         return;
     }
@@ -40,13 +38,13 @@ fn main(
     for (var i = local; i < params.width; i += WG_SIZE) {
         values += x[x_row + i];
     }
-    let mean = workgroup_sum(values, local) / width;
+    let mean = workgroup_sum(values, at) / width;
     var squares = 0.0;
     for (var i = local; i < params.width; i += WG_SIZE) {
         let distance = x[x_row + i] - mean;
         squares = fma(distance, distance, squares);
     }
-    let deviation_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
+    let deviation_inverse = inverseSqrt(workgroup_sum(squares, at) / width + params.epsilon);
     for (var i = local; i < params.width; i += WG_SIZE) {
         y[y_row + i] = fma((x[x_row + i] - mean) * deviation_inverse, gain[i], bias[i]);
     }

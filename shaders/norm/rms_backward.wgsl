@@ -4,7 +4,8 @@
 // dx = start + u (dy gain - n mean(dy gain n)).
 
 #permute WG_SIZE 64 256
-#import workgroup_sum
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
 
 struct Params {
     rows: u32,
@@ -31,12 +32,9 @@ struct Params {
 const WG_SIZE = #{WG_SIZE}u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let row = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let row = at.group.x + at.group.y * at.groups.x;
     if row >= params.rows {
         return;
     }
@@ -54,8 +52,8 @@ fn main(
         squares = fma(value, value, squares);
         products = fma(dy[dy_row + i] * gain[i], value, products);
     }
-    let rms_inverse = inverseSqrt(workgroup_sum(squares, local) / width + params.epsilon);
-    let mean_product = workgroup_sum(products, local) * rms_inverse / width;
+    let rms_inverse = inverseSqrt(workgroup_sum(squares, at) / width + params.epsilon);
+    let mean_product = workgroup_sum(products, at) * rms_inverse / width;
 
     for (var i = local; i < params.width; i += WG_SIZE) {
         let normal = x[x_row + i] * rms_inverse;

@@ -3,7 +3,8 @@
 // A token has `heads` rows of `width` next to each other: one for a layer's norm, several for a norm of each head.
 
 #permute WG_SIZE 64 256
-#import workgroup_sum
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
 
 struct Params {
     rows: u32,
@@ -24,12 +25,9 @@ struct Params {
 const WG_SIZE = #{WG_SIZE}u;
 
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let row = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let row = at.group.x + at.group.y * at.groups.x;
     if row >= params.rows {
         return;
     }
@@ -42,7 +40,7 @@ fn main(
     for (var i = local; i < params.width; i += WG_SIZE) {
         squares = fma(x[x_row + i], x[x_row + i], squares);
     }
-    let rms_inverse = inverseSqrt(workgroup_sum(squares, local) / f32(params.width) + params.epsilon);
+    let rms_inverse = inverseSqrt(workgroup_sum(squares, at) / f32(params.width) + params.epsilon);
     for (var i = local; i < params.width; i += WG_SIZE) {
         y[y_row + i] = x[x_row + i] * rms_inverse * gain[i];
     }

@@ -1,5 +1,8 @@
 // partials[b] = Σ x[i]² over the BLOCK elements of block b: the host adds the partials in float64.
 
+#permute REDUCTION tree 8 16 32 64
+#import workgroup_reduce
+
 struct Params {
     count: u32,
 }
@@ -11,15 +14,10 @@ struct Params {
 const WG_SIZE = 256u;
 const BLOCK = 4096u;
 
-var<workgroup> sh_sums: array<f32, WG_SIZE>;
-
 @compute @workgroup_size(WG_SIZE)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let block = group.x + group.y * groups.x;
+fn main(at: Invocation) {
+    let local = at.local;
+    let block = at.group.x + at.group.y * at.groups.x;
     let begin = block * BLOCK;
     // A grid in two dimensions may hold more workgroups than there are blocks; the barriers below need whole workgroups.
     let exists = block < (params.count + BLOCK - 1u) / BLOCK;
@@ -30,14 +28,8 @@ fn main(
             sum = fma(x[i], x[i], sum);
         }
     }
-    sh_sums[local] = sum;
-    for (var half = WG_SIZE / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local < half {
-            sh_sums[local] += sh_sums[local + half];
-        }
-    }
+    let whole = workgroup_sum(sum, at);
     if exists && local == 0u {
-        partials[block] = sh_sums[0];
+        partials[block] = whole;
     }
 }

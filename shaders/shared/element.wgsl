@@ -27,3 +27,18 @@ fn element_half(index: u32) -> u32 {
     return index & 1u;
 #endif
 }
+
+// Four neighbouring elements, from the vector of words that holds them.
+#if ELEMENT == f32
+fn unpack_elements(words: vec4<u32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(words);
+}
+#elif ELEMENT == f16
+fn unpack_elements(words: vec2<u32>) -> vec4<f32> {
+    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+#else
+fn unpack_elements(words: vec2<u32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}
+#endif

@@ -1,6 +1,7 @@
 //! The flags of every command: device, memory, seed, and how much is said where.
 
-use efface::device::{Choice, Device, open};
+use efface::device::{Choice, Device, Options, cache_directory, open_with};
+use efface::kernels::tuning::Tuning;
 use efface::{Result, report::escape};
 
 use super::size;
@@ -39,9 +40,31 @@ impl Common {
     /// # Errors
     /// When there is no such device, or it cannot be opened.
     pub fn open_device(&self) -> Result<Device> {
-        let device = open(self.device, self.memory)?;
-        self.detail(&format!("device: {}", device.name()));
+        let device = open_with(self.device, &self.options())?;
+        self.opened(&device);
         Ok(device)
+    }
+
+    /// Says which device was opened, and what was wrong with the choices that an earlier run kept for it.
+    pub fn opened(&self, device: &Device) {
+        self.detail(&format!("device: {}", device.name()));
+        device.tuning().warnings().iter().for_each(|warning| self.note(warning));
+    }
+
+    /// How devices are opened. Variants of kernels that were measured on the device are taken. Compiled pipelines are kept in
+    /// the user's cache directory unless `EFFACE_PIPELINE_CACHE=off`; `EFFACE_SHADER_CHECKS=on` or `off` says whether shaders
+    /// check every access.
+    pub fn options(&self) -> Options {
+        let switch = |name: &str| match std::env::var(name).as_deref() {
+            Ok("on" | "1") => Some(true),
+            Ok("off" | "0") => Some(false),
+            _ => None,
+        };
+        let defaults = Options::default();
+        let cache = cache_directory().filter(|_| switch("EFFACE_PIPELINE_CACHE") != Some(false));
+        let tuning = Tuning::cache_file();
+        let checks = switch("EFFACE_SHADER_CHECKS").unwrap_or(defaults.shader_checks);
+        Options { memory: self.memory, shader_checks: checks, pipeline_cache: cache, tuning }
     }
 
     /// The flags that were given, as another command takes them: `add` hears each with its values.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use efface::checkpoint::AtomicFile;
 use efface::data::Dataset;
 use efface::device::Device;
+use efface::kernels::precision::Precision;
 use efface::report::format;
 use efface::stream::{PassReport, Unit};
 use efface::unlearn::importance::{Kind, write_importance};
@@ -18,6 +19,7 @@ use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
 use super::output;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 
 /// Measure what every parameter means to a set of samples: the Fisher diagonal and its relatives.
@@ -47,6 +49,8 @@ pub struct Args {
     #[command(flatten)]
     measure: Measure,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
     common: Common,
@@ -65,12 +69,16 @@ pub fn run(args: &Args) -> Result<()> {
         Some(error) if !partial.is_dir() => return Err(error),
         taken => taken,
     };
-    let device = args.common.open_device()?;
+    let device = args.precision.open_device(&args.common)?;
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
     let units = args.measure.units(&tokens(&dataset));
-    let metadata = metadata(args, &input, &dataset);
-    let key = key(args, &metadata, &device);
+    // The model is hashed while the pass runs: the first who asks for the hash waits for it.
+    input.hash_ahead();
+    let labels = args.measure.labels.labels(args.common.seed);
+    let device = args.precision.settle(&args.common, input.pass(&device, &args.common, None, labels)?, &units)?.device;
+    let metadata = || metadata(args, &input, &dataset, device.precision());
+    let key = || key(args, &metadata(), &device);
 
     let run = ResumableRun::begin(&partial, &key)?;
     if let Some(error) = taken.filter(|_| !run.was_complete()) {
@@ -99,7 +107,7 @@ fn measure(
     units: &[Unit],
     run: &ResumableRun<'_>,
     outputs: &[(Kind, PathBuf)],
-    metadata: &BTreeMap<String, String>,
+    metadata: &dyn Fn() -> BTreeMap<String, String>,
 ) -> Result<(PassReport, f64)> {
     let common = &args.common;
     let saved = run.memory();
@@ -130,7 +138,7 @@ fn measure(
     }
     run.mark_complete()?;
     for (kind, path) in outputs.iter().filter(|(_, path)| !(written && path.exists())) {
-        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), metadata)?;
+        write_importance(AtomicFile::create(path)?, &input.model, *kind, &store, units.len(), &metadata())?;
     }
     Ok((report, seconds))
 }
@@ -165,7 +173,7 @@ fn partial(out: &Path) -> PathBuf {
 }
 
 /// What every importance file says of itself.
-fn metadata(args: &Args, input: &Input, dataset: &Dataset) -> BTreeMap<String, String> {
+fn metadata(args: &Args, input: &Input, dataset: &Dataset, precision: Precision) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<String, String> =
         args.measure.names().into_iter().map(|(name, value)| (name.to_string(), value)).collect();
     metadata.insert("samples".into(), dataset.samples.len().to_string());
@@ -174,6 +182,9 @@ fn metadata(args: &Args, input: &Input, dataset: &Dataset) -> BTreeMap<String, S
     metadata.insert("model_sha256".into(), input.checkpoint.sha256().into());
     metadata.insert("data_sha256".into(), dataset.sha256.clone());
     metadata.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    if precision != Precision::Full {
+        metadata.insert("precision".into(), precision.name().into());
+    }
     if matches!(args.measure.labels, super::measure::LabelsName::Model) {
         metadata.insert("seed".into(), args.common.seed.to_string());
     }
@@ -201,6 +212,7 @@ fn tell(
         return output::print_json(&json!({
             "command": "fisher", "out": outputs, "samples": dataset.samples.len(), "tokens": dataset.tokens(),
             "targets": dataset.targets(), "mean_loss": loss, "data_sha256": dataset.sha256, "seconds": seconds,
+            "precision": device.precision().name(),
             "device": { "name": device.name(), "peak_memory": device.budget().peak() }, "plan": report.plan,
         }));
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use efface::Result;
 use efface::checkpoint::AtomicFile;
 use efface::data::Dataset;
+use efface::kernels::precision::Precision;
 use efface::model::sink::Sink;
 use efface::report::format;
 use efface::unlearn::estimator::{BatchWeight, Estimator};
@@ -18,6 +19,7 @@ use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::{LabelsName, LossName, name};
 use super::output;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
 
 /// Write the gradient of every sample: for each tensor [samples, ...shape], F32.
@@ -48,6 +50,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "data")]
     labels: LabelsName,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
     common: Common,
@@ -60,7 +64,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     AtomicFile::check(&args.out)?;
     let common = &args.common;
-    let device = common.open_device()?;
+    let device = args.precision.open_device(common)?;
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
     let model = &*input.model;
@@ -68,22 +72,23 @@ pub fn run(args: &Args) -> Result<()> {
     let wanted = names::select(model, if args.tensors.is_empty() { &all[..] } else { &args.tensors })?;
     let labels = args.labels.labels(common.seed);
     let units = Estimator::Sample.units(&tokens(&dataset), args.loss.loss(), BatchWeight::Samples);
-    let pass = input.pass(&device, common, None, labels)?;
-    let metadata = metadata(args, &input, &dataset);
+    input.hash_ahead();
+    let pass = args.precision.settle(common, input.pass(&device, common, None, labels)?, &units)?;
+    let metadata = || metadata(args, &input, &dataset, pass.device.precision());
     let count = wanted.iter().filter(|wanted| **wanted).count();
     let progress = Progress::new(common, "measuring");
     let tick = |done, total| progress.tick(done, total);
     if args.norms {
         let mut sink = NormSink::new(model, wanted, units.len());
         pass.gradients(&units, &mut sink, &tick)?;
-        sink.write(AtomicFile::create(&args.out)?, &metadata)?;
+        sink.write(AtomicFile::create(&args.out)?, &metadata())?;
     } else {
         // A budget that is too small is refused before room for the gradients is made.
         let probe = NormSink::new(model, wanted.clone(), 0);
         pass.plan(&efface::stream::Demand { sink_bytes: 4, ..pass.demand(&units, Some(&probe as &dyn Sink)) })?;
         let mut sink = GradSink::new(model, wanted, units.len(), &args.out)?;
         pass.gradients(&units, &mut sink, &tick)?;
-        sink.write(AtomicFile::create(&args.out)?, &metadata)?;
+        sink.write(AtomicFile::create(&args.out)?, &metadata())?;
     }
     let seconds = progress.seconds();
     drop(progress);
@@ -97,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     output::print(&format!("{}: {samples}, {tensors}\n", args.out.display()))
 }
 
-fn metadata(args: &Args, input: &Input, dataset: &Dataset) -> BTreeMap<String, String> {
+fn metadata(args: &Args, input: &Input, dataset: &Dataset, precision: Precision) -> BTreeMap<String, String> {
     let kind = if args.norms { "square_norms" } else { "grads" };
     let pairs = [
         ("kind", kind.to_string()),
@@ -109,5 +114,6 @@ fn metadata(args: &Args, input: &Input, dataset: &Dataset) -> BTreeMap<String, S
         ("data_sha256", dataset.sha256.clone()),
         ("version", env!("CARGO_PKG_VERSION").into()),
     ];
-    pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    let other = Some(("precision", precision.name().to_string())).filter(|_| precision != Precision::Full);
+    pairs.into_iter().chain(other).map(|(name, value)| (name.to_string(), value)).collect()
 }

@@ -58,6 +58,14 @@ impl Input {
         Ok(Input { checkpoint, model, encoder: encoder.ok().flatten(), broken_tokenizer })
     }
 
+    /// Hashes the checkpoint on a thread of its own; whoever asks for the hash before it is done waits for it.
+    pub fn hash_ahead(&self) {
+        let checkpoint = self.checkpoint.clone();
+        std::thread::spawn(move || {
+            checkpoint.sha256();
+        });
+    }
+
     /// The checkpoint's tokenizer and chat template, where it has them.
     pub fn encoder(&self) -> Option<&dyn Encoder> {
         self.encoder.as_ref().map(|encoder| encoder as &dyn Encoder)

@@ -57,7 +57,15 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let model = &*input.model;
     let elements = elements(&input)?;
-    let demand = Demand { units: lengths.clone(), backward: true, sink_bytes: 4, units_per_launch: None };
+    let demand = Demand {
+        units: lengths.clone(),
+        breaks: Vec::new(),
+        backward: true,
+        sink_bytes: 4,
+        sink_beside: 0,
+        units_per_launch: None,
+        old: false,
+    };
     let plan = Plan::new(model, &elements, &demand, &Limits::of(&device, args.common.host_memory))?;
     let cost = Cost::of(model, &elements, &lengths, &plan);
     if args.common.json {

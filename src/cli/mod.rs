@@ -2,6 +2,7 @@
 //! `common.rs` (device and memory), `input.rs` (checkpoint and data), `progress.rs` and `output.rs`.
 
 mod apply;
+mod bench;
 mod common;
 mod demo;
 mod devices;
@@ -13,10 +14,13 @@ mod input;
 mod inspect;
 mod measure;
 mod output;
+mod precision;
+mod profile;
 mod progress;
 mod size;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -46,12 +50,15 @@ enum Command {
     Grads(grads::Args),
     Forget(Box<forget::Args>),
     Eval(eval::Args),
+    Profile(Box<profile::Args>),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
+    Bench(bench::Args),
 }
 
 /// Parses the arguments, runs the command and says in one line what went wrong.
 pub fn main() -> ExitCode {
+    let started = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -64,8 +71,10 @@ pub fn main() -> ExitCode {
         Command::Grads(args) => grads::run(args),
         Command::Forget(args) => forget::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Profile(args) => profile::run(args, started),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),
+        Command::Bench(args) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

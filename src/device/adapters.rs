@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use super::{Device, Features};
+use super::{Device, Features, Options};
+use crate::kernels::tuning::Tuning;
 use crate::{Error, Result};
 
 /// The meaning of `--device`.
@@ -143,7 +144,15 @@ fn choose(choice: Choice, hardware: &[bool]) -> Result<Option<usize>> {
 /// # Errors
 /// When there is no such adapter, or it cannot be opened.
 pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
-    let memory = memory.unwrap_or(u64::MAX);
+    open_with(choice, &Options { memory, ..Options::default() })
+}
+
+/// Opens the device that `choice` takes.
+///
+/// # Errors
+/// When there is no such adapter, or it cannot be opened.
+pub fn open_with(choice: Choice, options: &Options) -> Result<Device> {
+    let memory = options.memory.unwrap_or(u64::MAX);
     if choice == Choice::Cpu {
         return Ok(Device::cpu(memory));
     }
@@ -163,7 +172,11 @@ pub fn open(choice: Choice, memory: Option<u64>) -> Result<Device> {
         ..Default::default()
     }))
     .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
-    Device::assemble(device, queue, memory, &adapter.cooperative_matrix_properties())
+    let device = Device::assemble(device, queue, options, &adapter.cooperative_matrix_properties())?;
+    Ok(match &options.tuning {
+        Some(path) => device.with_tuning(Tuning::read(device.tuning().class(), &device.name(), path)),
+        None => device,
+    })
 }
 
 #[cfg(test)]

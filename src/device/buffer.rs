@@ -7,22 +7,38 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytemuck::Pod;
 
 use super::budget::Reservation;
+use super::gpu::Retired;
 
 /// Memory on a device. Cheap to clone; freed, and given back to the budget, with its last clone.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    pub(crate) storage: Arc<Storage>,
+    pub(super) storage: Arc<Storage>,
     bytes: u64,
 }
 
 /// Where a buffer lies.
-pub(crate) enum Storage {
+pub(super) enum Storage {
     /// Owned by the CPU device; 4-byte words, so that every view as `f32` or `u32` is aligned.
     Host { words: RwLock<Vec<u32>>, _reservation: Reservation },
     /// Bytes that the CPU device uses in place, such as weights in a mapped file.
     Borrowed(Arc<dyn Deref<Target = [u8]> + Send + Sync>),
     /// Owned by a GPU.
-    Gpu { buffer: wgpu::Buffer, _reservation: Reservation },
+    Gpu {
+        buffer: wgpu::Buffer,
+        /// Given back when the device is done with the buffer.
+        reservation: Option<Reservation>,
+        retired: Retired,
+    },
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if let Storage::Gpu { reservation, retired, .. } = self
+            && let Some(reservation) = reservation.take()
+        {
+            retired.retire(reservation);
+        }
+    }
 }
 
 impl std::fmt::Debug for Storage {
@@ -36,7 +52,7 @@ impl std::fmt::Debug for Storage {
 }
 
 impl Buffer {
-    pub(crate) fn new(storage: Storage, bytes: u64) -> Self {
+    pub(super) fn new(storage: Storage, bytes: u64) -> Self {
         Buffer { storage: Arc::new(storage), bytes }
     }
 

@@ -45,6 +45,7 @@ impl Features {
     /// The features that efface makes use of where an adapter has them.
     pub(super) fn wanted() -> wgpu::Features {
         wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::PIPELINE_CACHE

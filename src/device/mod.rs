@@ -1,7 +1,8 @@
 //! A GPU or the CPU behind one interface: buffers under a memory budget, and launches of kernels.
 //!
 //! Work is recorded in order and has happened, as far as the caller can see, when [`Device::download`] or
-//! [`Device::synchronize`] returns. There is no global device: one is made by [`Device::cpu`] or [`Device::gpu`], or from
+//! [`Device::synchronize`] returns. Until then nobody waits: uploads, launches and downloads that are looked at later
+//! ([`Device::read_later`]) are queued one after the other. There is no global device: one is made by [`Device::cpu`] or [`Device::gpu`], or from
 //! an embedder's own wgpu objects by [`Device::from_wgpu`], and passed to whatever uses it.
 
 mod adapters;
@@ -9,26 +10,41 @@ mod budget;
 mod buffer;
 mod features;
 mod gpu;
+mod options;
+pub mod record;
 mod scratch;
+mod transfer;
 
 use std::sync::Arc;
 
 use bytemuck::Pod;
 
-pub use adapters::{AdapterReport, Choice, adapters, open};
+pub use adapters::{AdapterReport, Choice, adapters, open, open_with};
 pub use budget::Budget;
 pub use buffer::{Buffer, CpuBindings, Read, Write};
 pub use features::{Features, MatrixProduct, Scalar};
+pub use options::{Options, cache_directory};
 pub use scratch::Lease;
+pub use transfer::{Download, Staged, Stager};
 
+use crate::kernels::precision::Precision;
+use crate::kernels::tuning::Tuning;
 use crate::kernels::{Cost, Shader};
 use crate::{Error, Result};
 use buffer::Storage;
 use gpu::Gpu;
+use record::{Clock, KernelRun, Mode, Recorder, Recording, Span, Track, Work};
 
-/// A device and its memory budget. Cheap to clone: clones are the same device.
+/// A device and its memory budget. Cheap to clone: clones are the same device, with the same choices of variants.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<Inner>);
+pub struct Device(Arc<Inner>, Settings);
+
+/// What a handle chooses, apart from the device that it shares with others.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    tuning: Arc<Tuning>,
+    precision: Precision,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -37,6 +53,7 @@ struct Inner {
     pool: scratch::Pool,
     binding_limit: u64,
     features: Features,
+    recorder: Arc<Recorder>,
 }
 
 #[derive(Debug)]
@@ -66,13 +83,15 @@ impl Device {
     /// The CPU, with `memory` bytes as its budget (`u64::MAX`: no budget). Buffers are host memory.
     pub fn cpu(memory: u64) -> Self {
         // A mapped tensor is used in place, so nothing but a shader's 32-bit indices limits a CPU binding.
-        Device(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             backend: Backend::Cpu,
             budget: Budget::new(memory),
             pool: scratch::Pool::default(),
             binding_limit: 1 << 34,
             features: Features::default(),
-        }))
+            recorder: Arc::default(),
+        });
+        Device(inner, Settings::default())
     }
 
     /// A GPU through the embedder's own wgpu device and queue. `memory` is the budget in bytes for what efface allocates.
@@ -80,36 +99,63 @@ impl Device {
     /// # Errors
     /// When the device's limits are below what the kernels need.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue, memory: u64) -> Result<Self> {
-        Device::assemble(device, queue, memory, &[])
+        Device::assemble(device, queue, &Options { memory: Some(memory), ..Options::default() }, &[])
     }
 
     /// A GPU whose adapter has these matrix units.
     fn assemble(
         device: wgpu::Device,
         queue: wgpu::Queue,
-        memory: u64,
+        options: &Options,
         matrices: &[wgpu::CooperativeMatrixProperties],
     ) -> Result<Self> {
         let features = Features::of(&device, matrices);
         let limits = device.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let gpu = Gpu::new(device, queue)?;
-        Ok(Device(Arc::new(Inner {
+        let recorder = Arc::<Recorder>::default();
+        let gpu = Gpu::new(device, queue, options, recorder.clone())?;
+        let settings = Settings { tuning: Arc::new(Tuning::built_in(gpu.class())), ..Settings::default() };
+        let inner = Arc::new(Inner {
             backend: Backend::Gpu(Box::new(gpu)),
-            budget: Budget::new(memory),
+            budget: Budget::new(options.memory.unwrap_or(u64::MAX)),
             pool: scratch::Pool::default(),
             binding_limit,
             features,
-        })))
+            recorder,
+        });
+        Ok(Device(inner, settings))
     }
 
     /// This device with a lower limit on the size of one buffer, so that splitting can be tested on small models.
     #[must_use]
     pub fn with_binding_limit(self, bytes: u64) -> Self {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner })),
-            Err(shared) => Device(shared),
+            Ok(inner) => Device(Arc::new(Inner { binding_limit: bytes.min(inner.binding_limit), ..inner }), self.1),
+            Err(shared) => Device(shared, self.1),
         }
+    }
+
+    /// A handle of this device whose kernels' variants are chosen by `tuning`.
+    #[must_use]
+    pub fn with_tuning(&self, tuning: Tuning) -> Self {
+        Device(self.0.clone(), Settings { tuning: Arc::new(tuning), ..self.1.clone() })
+    }
+
+    /// A handle of this device whose linear layers are computed in this precision. That the device can do so is the caller's
+    /// business: see [`precision::open_mixed`](crate::kernels::precision::open_mixed).
+    #[must_use]
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Device(self.0.clone(), Settings { precision, ..self.1.clone() })
+    }
+
+    /// In what precision linear layers are computed.
+    pub fn precision(&self) -> Precision {
+        self.1.precision
+    }
+
+    /// What chooses the variants of kernels.
+    pub fn tuning(&self) -> &Tuning {
+        &self.1.tuning
     }
 
     /// The largest buffer that a kernel can be given, in bytes.
@@ -155,14 +201,7 @@ impl Device {
             let limit = self.0.binding_limit;
             return Err(Error::Device(format!("a buffer of {bytes} bytes exceeds the binding limit of {limit} bytes")));
         }
-        let reservation = match self.0.budget.reserve(bytes) {
-            Err(_) => {
-                // What lies unused in the pool is free memory in all but name.
-                self.0.pool.empty();
-                self.0.budget.reserve(bytes)?
-            }
-            Ok(reservation) => reservation,
-        };
+        let reservation = self.reserve(bytes)?;
         let storage = match &self.0.backend {
             Backend::Cpu => {
                 // Zeroed by the system where it hands out fresh pages anyway, so that they are touched first where they
@@ -171,9 +210,31 @@ impl Device {
                     .map_err(|()| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
                 Storage::Host { words: words.into_vec().into(), _reservation: reservation }
             }
-            Backend::Gpu(gpu) => Storage::Gpu { buffer: gpu.allocate(bytes)?, _reservation: reservation },
+            Backend::Gpu(gpu) => {
+                let buffer = gpu.allocate(bytes)?;
+                Storage::Gpu { buffer, reservation: Some(reservation), retired: gpu.retired().clone() }
+            }
         };
         Ok(Buffer::new(storage, bytes))
+    }
+
+    /// Takes `bytes` from the budget; frees and waits for what stands in the way.
+    fn reserve(&self, bytes: u64) -> Result<budget::Reservation> {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.reclaim()?;
+        }
+        if let Ok(reservation) = self.0.budget.reserve(bytes) {
+            return Ok(reservation);
+        }
+        // What lies unused in the pool is free memory in all but name.
+        self.0.pool.empty();
+        loop {
+            let reserved = self.0.budget.reserve(bytes);
+            match &self.0.backend {
+                Backend::Gpu(gpu) if reserved.is_err() && gpu.reclaim_oldest()? => {}
+                _ => return reserved,
+            }
+        }
     }
 
     /// A buffer of `bytes` (rounded up to 4) for an intermediate result, with arbitrary content; it is used again after it
@@ -229,8 +290,10 @@ impl Device {
         match (&self.0.backend, &*buffer.storage) {
             (Backend::Cpu, Storage::Host { words, .. }) => {
                 let mut words = words.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                bytemuck::cast_slice_mut::<u32, u8>(&mut words)[offset as usize..][..bytes.len()]
-                    .copy_from_slice(bytes);
+                self.noted(Track::Upload, bytes.len() as u64, || {
+                    bytemuck::cast_slice_mut::<u32, u8>(&mut words)[offset as usize..][..bytes.len()]
+                        .copy_from_slice(bytes);
+                });
                 Ok(())
             }
             (Backend::Gpu(gpu), Storage::Gpu { buffer, .. }) => gpu.upload(buffer, offset, bytes),
@@ -247,7 +310,9 @@ impl Device {
         match (&self.0.backend, &*buffer.storage) {
             (Backend::Cpu, Storage::Host { words, .. }) => {
                 let words = words.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-                out.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(&words)[offset as usize..][..out.len()]);
+                self.noted(Track::Download, out.len() as u64, || {
+                    out.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(&words)[offset as usize..][..out.len()]);
+                });
                 Ok(())
             }
             (Backend::Cpu, Storage::Borrowed(bytes)) => {
@@ -304,11 +369,75 @@ impl Device {
                 if !ours {
                     return Err(foreign());
                 }
-                twin(&CpuBindings::new(launch.buffers));
+                self.run_twin(launch, twin);
                 Ok(())
             }
             Backend::Gpu(gpu) => gpu.launch(launch),
         }
+    }
+
+    fn run_twin(&self, launch: &Launch<'_>, twin: impl FnOnce(&CpuBindings<'_>)) {
+        let recorder = &self.0.recorder;
+        let begin = recorder.mode().map(|_| recorder.now());
+        twin(&CpuBindings::new(launch.buffers));
+        if let Some(begin) = begin {
+            recorder.note(Track::Compute, begin, Work::Kernels(vec![KernelRun::of(launch)]));
+        }
+    }
+
+    /// Hands recorded work to the device without waiting for it.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn submit(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Gpu(gpu) => gpu.submit(),
+        }
+    }
+
+    /// Begins to note what the device does and what its callers say they are doing ([`Device::span`]). The calling thread is
+    /// the one whose spans are the host's.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn begin_recording(&self, mode: Mode) -> Result<()> {
+        self.0.recorder.begin(mode);
+        match &self.0.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Gpu(gpu) => gpu.begin_recording(mode),
+        }
+    }
+
+    /// Waits until all recorded work is done and hands out what was noted since [`Device::begin_recording`].
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn end_recording(&self) -> Result<Recording> {
+        let mode = self.0.recorder.mode().unwrap_or(Mode::Production);
+        self.synchronize()?;
+        let (seconds, mut events) = self.0.recorder.end();
+        let clock = match &self.0.backend {
+            Backend::Cpu => Clock::Host,
+            Backend::Gpu(gpu) => {
+                let (clock, of_device) = gpu.end_recording()?;
+                // Clocks that drift apart may put the first or the last of it a little outside.
+                events.extend(of_device.into_iter().map(|event| record::Event {
+                    begin: event.begin.clamp(0.0, seconds),
+                    end: event.end.clamp(0.0, seconds),
+                    ..event
+                }));
+                clock
+            }
+        };
+        events.sort_by(|a, b| (a.track, a.begin).partial_cmp(&(b.track, b.begin)).unwrap_or(std::cmp::Ordering::Equal));
+        Ok(Recording { mode, clock, seconds, events })
+    }
+
+    /// Says what this thread is doing until the span is dropped. Free unless a recording is on; `name` is asked for only
+    /// then.
+    pub fn span(&self, name: impl FnOnce() -> String) -> Span<'_> {
+        self.0.recorder.span(name)
     }
 
     /// Waits until all recorded work is done.

@@ -14,10 +14,14 @@ pub mod linear;
 pub mod loss;
 pub mod norm;
 mod operands;
+pub mod precision;
 mod real;
 pub mod reduce;
+pub mod roof;
 pub(crate) mod shader;
-mod simd;
+pub(crate) mod simd;
+pub mod tile;
+pub mod tuning;
 pub mod update;
 pub mod vector;
 
@@ -29,7 +33,7 @@ use crate::device::{Buffer, CpuBindings, Device, Launch};
 use crate::{Error, Result};
 
 /// What a launch moves and computes, for the share of a roof that it reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
     /// Bytes read from and written to device memory, each counted once.
     pub bytes: u64,
@@ -57,6 +61,7 @@ pub fn registry() -> impl Iterator<Item = &'static Kernel> {
         loss::KERNELS,
         norm::KERNELS,
         reduce::KERNELS,
+        roof::KERNELS,
         update::KERNELS,
         vector::KERNELS,
     ]

@@ -53,16 +53,18 @@ pub struct Segments<'a> {
     pub count: usize,
     /// Tokens of all units together, which is what a launch costs by.
     pub tokens: usize,
+    /// One past the last unit's last row.
+    pub end: usize,
 }
 
 impl<'a> Segments<'a> {
     /// The units between the `ascending` row numbers that `offsets` holds a copy of.
     pub fn new(offsets: &'a Buffer, ascending: &[u32]) -> Self {
-        let tokens = match ascending {
-            [first, .., last] => (last - first) as usize,
-            _ => 0,
+        let (first, end) = match ascending {
+            [first, .., last] => (*first as usize, *last as usize),
+            _ => (0, 0),
         };
-        Segments { offsets, count: ascending.len().saturating_sub(1), tokens }
+        Segments { offsets, count: ascending.len().saturating_sub(1), tokens: end - first, end }
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Shader {
     pub variant: &'static str,
     /// Expanded WGSL.
     pub source: &'static str,
+    /// What a device must offer beyond the portable floor: `f16`, `subgroups`, `matrices8`, `matrices16`.
+    pub features: &'static [&'static str],
     /// Whether the storage buffer at binding 1, 2, ... is written.
     pub writes: &'static [bool],
     /// Bytes of the uniform `Params`.

@@ -75,8 +75,9 @@ impl Chunk {
 
     /// Bytes of a batch's own buffers on the device for `tokens` tokens, at most.
     pub fn device_bytes(tokens: usize) -> u64 {
-        // Ids, positions, targets, weights, two words of key, a unit's offset; four words a tile of one token.
-        (tokens as u64 * (6 + 1 + 4) + 2) * 4
+        // Ids, positions, targets, weights, two words of key, a unit's offset; four words a tile of one token. In mixed
+        // precision the exponents of two operands' rows, in buffers of a power of two.
+        (tokens as u64 * (6 + 1 + 4) + 2 + 2 * tokens.next_power_of_two() as u64) * 4
     }
 }
 

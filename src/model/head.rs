@@ -1,5 +1,8 @@
 //! The last stage: the final norm, the product with the head and the loss, a part of the vocabulary at a time, so that the
 //! logits of a whole batch never exist.
+//!
+//! How many rows a part has is the memory budget's business and must not show in a result. Powers of two for half precision are
+//! chosen by what is rounded together, so the head is computed in full precision.
 
 use super::norm;
 use super::parameters::HeadStage;
@@ -7,9 +10,11 @@ use super::sink::{Context, MatrixSite, Sink};
 use super::weights::StageWeights;
 use crate::Result;
 use crate::device::{Buffer, Lease};
+use crate::kernels::elementwise::add;
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
 use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::precision::Precision;
 use crate::kernels::{Matrix, Window};
 
 /// The final norm's output.
@@ -47,6 +52,19 @@ pub enum Fold<'a> {
     },
 }
 
+/// What backward needs of the loss at each token.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss<'a> {
+    /// The target; none takes nothing out of the softmax.
+    pub targets: &'a Buffer,
+    /// What its loss counts for.
+    pub weights: &'a Buffer,
+    /// The complete folds.
+    pub state: &'a Buffer,
+    /// What is added to the gradient at the slice's logits, where targets are distributions: `[tokens, slice rows]`.
+    pub soft: Option<&'a Buffer>,
+}
+
 /// The logits of one slice of the head, `[tokens, slice rows]`.
 ///
 /// # Errors
@@ -54,7 +72,7 @@ pub enum Fold<'a> {
 pub fn logits(ctx: &Context<'_>, width: usize, normed: &Buffer, slice: Matrix<'_>) -> Result<Lease> {
     let logits = ctx.rows(slice.rows)?;
     let (x, y) = (Window::all(normed, width), Window::all(&logits, slice.rows));
-    matmul_nt::run(ctx.device, ctx.tokens(), x, slice, y, false)?;
+    matmul_nt::run(&ctx.device.with_precision(Precision::Full), ctx.tokens(), x, slice, y, false)?;
     Ok(logits)
 }
 
@@ -74,7 +92,7 @@ pub fn fold(ctx: &Context<'_>, first_row: usize, rows: usize, logits: &Buffer, f
 }
 
 /// A slice's part of backward: from its logits (overwritten) to its part of the gradient at the norm's output, with its
-/// site handed over; `weights` are what each target's loss counts for. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
+/// site handed over. Where the head is tied, `tied` receives the gradient's rows of the batch's own tokens.
 ///
 /// # Errors
 /// When the device failed.
@@ -84,13 +102,19 @@ pub fn backward(
     (first_row, slice): (usize, Matrix<'_>),
     normed: &Buffer,
     logits: &Buffer,
-    (targets, weights, state): (&Buffer, &Buffer, &Buffer),
+    loss: Loss<'_>,
     d_normed: &Buffer,
     tied: Option<(&RowIndex, &Buffer)>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
+    let full = ctx.device.with_precision(Precision::Full);
+    let ctx = &Context { device: &full, ..*ctx };
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
+    let Loss { targets, weights, state, soft } = loss;
     logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
+    if let Some(soft) = soft {
+        add::run(device, tokens * rows, soft, logits)?;
+    }
     let (left, right) = (Window::all(logits, rows), Window::all(normed, width));
     matmul_nn::run(device, tokens, left, slice, Window::all(d_normed, width), first_row > 0)?;
     if let Some((index, kept)) = tied {

@@ -80,6 +80,22 @@ impl Model {
         self.stages.iter().position(|stage| stage.parameters().contains(&parameter)).unwrap_or(0)
     }
 
+    /// What some of its parameters are called together, for reports of progress and time: what the names of the matrices
+    /// and tables among them have in common.
+    pub fn name_of(&self, parameters: &[ParameterId]) -> String {
+        let names = |vectors: bool| -> Vec<Vec<&str>> {
+            let all = parameters.iter().filter_map(|id| self.parameters.get(*id));
+            let wanted = all.filter(|parameter| vectors || parameter.role != Role::Vector);
+            wanted.map(|parameter| parameter.name.trim_end_matches(".weight").split('.').collect()).collect()
+        };
+        let matrices = names(false);
+        let names = if matrices.is_empty() { names(true) } else { matrices };
+        let Some((first, others)) = names.split_first() else { return "nothing".into() };
+        let alike = |i: &usize| others.iter().all(|other| other.get(*i) == first.get(*i));
+        let common = (0..first.len()).take_while(alike).count().max(1);
+        first[..common].join(".")
+    }
+
     /// The embedding's parameter where it is also the head's.
     pub fn tied(&self) -> Option<ParameterId> {
         match self.stages.last() {

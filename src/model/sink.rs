@@ -115,8 +115,18 @@ pub trait Sink {
     /// Bytes of device memory that the sink holds for each element while its part is visited.
     fn bytes_per_element(&self) -> u64;
 
+    /// Bytes of device memory that the sink holds whatever is visited.
+    fn bytes_beside(&self) -> u64 {
+        0
+    }
+
     /// Whether the gradient of this parameter is wanted.
     fn wants(&self, parameter: ParameterId) -> bool;
+
+    /// The kind of the sample of this number. Samples of different kinds never share a launch.
+    fn kind_of(&self, _sample: u32) -> usize {
+        0
+    }
 
     /// A visit begins.
     ///
@@ -142,9 +152,18 @@ pub trait Sink {
     /// When the device failed.
     fn table(&mut self, context: &Context<'_>, site: &TableSite<'_>) -> Result<()>;
 
-    /// The visit is over: what was accumulated leaves the device.
+    /// The visit is over: what was accumulated leaves the device. It need not have arrived when this returns, but what the
+    /// visit before this one accumulated is stored then.
     ///
     /// # Errors
-    /// When the device failed or the result cannot be stored.
+    /// When the device failed or a result cannot be stored.
     fn end(&mut self, device: &Device) -> Result<()>;
+
+    /// No visit follows for now: stores what is on its way.
+    ///
+    /// # Errors
+    /// As [`Sink::end`].
+    fn settle(&mut self, _device: &Device) -> Result<()> {
+        Ok(())
+    }
 }

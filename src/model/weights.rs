@@ -6,7 +6,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use super::parameters::{Parameter, ParameterId, Role};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Staged};
 use crate::kernels::Matrix;
 use crate::{Element, Error, Result};
 
@@ -91,7 +91,8 @@ impl StageWeights {
         self.0.iter().map(|(id, loaded)| (*id, loaded))
     }
 
-    /// Adds the rows `rows` of a parameter, as the device takes them.
+    /// Adds the rows `rows` of a parameter, as the device takes them: matrices in place on the CPU, from `next_piece` on a
+    /// GPU, which yields their staged bytes in the order of [`slices`].
     ///
     /// # Errors
     /// When the device has no room for them or failed.
@@ -101,6 +102,7 @@ impl StageWeights {
         (id, parameter): (ParameterId, &Parameter),
         rows: Range<usize>,
         (element, bytes): &(Element, HostBytes),
+        next_piece: &mut dyn FnMut() -> Result<Staged>,
     ) -> Result<()> {
         let columns = parameter.columns();
         if parameter.role == Role::Vector {
@@ -111,13 +113,24 @@ impl StageWeights {
             self.0.insert(id, Loaded { element: Element::F32, columns, slices: vec![Slice { rows, buffer }] });
             return Ok(());
         }
-        let row_bytes = columns * element.size();
-        let mut slices = Vec::new();
-        for part in slice_rows(rows, columns, device.binding_limit()) {
-            let window = Part { whole: bytes.clone(), range: part.start * row_bytes..part.end * row_bytes };
-            slices.push(Slice { rows: part, buffer: device.lend(Arc::new(window))? });
+        let mut loaded = Vec::new();
+        for (rows, range) in slices(parameter, *element, rows, device.binding_limit()) {
+            let buffer = if device.is_cpu() {
+                device.lend(Arc::new(Part { whole: bytes.clone(), range }))?
+            } else {
+                let buffer = device.allocate(range.len() as u64)?;
+                let mut filled = 0;
+                while filled < range.len() as u64 {
+                    let piece = next_piece()?;
+                    let length = piece.bytes();
+                    device.upload_staged(&buffer, filled, piece)?;
+                    filled += length;
+                }
+                buffer
+            };
+            loaded.push(Slice { rows, buffer });
         }
-        self.0.insert(id, Loaded { element: *element, columns, slices });
+        self.0.insert(id, Loaded { element: *element, columns, slices: loaded });
         Ok(())
     }
 }
@@ -133,6 +146,20 @@ impl Deref for Part {
     fn deref(&self) -> &[u8] {
         &self.whole[self.range.clone()]
     }
+}
+
+/// The slices of a matrix's `rows` and where each lies in the tensor's bytes.
+pub fn slices(
+    parameter: &Parameter,
+    element: Element,
+    rows: Range<usize>,
+    binding_limit: u64,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let row_bytes = parameter.columns() * element.size();
+    slice_rows(rows, parameter.columns(), binding_limit).into_iter().map(move |rows| {
+        let range = rows.start * row_bytes..rows.end * row_bytes;
+        (rows, range)
+    })
 }
 
 /// Cuts rows into slices that fit one binding as `f32`, so that weights and importance are cut alike. A slice's length is a

@@ -5,6 +5,7 @@
 //! ([`html::Document`] with pictures from [`svg`]), JSON that reads back into the same data, and text tables
 //! ([`table::Table`]). Texts come from files that nobody vouches for, so every one of them passes through [`escape`].
 
+pub mod bench;
 pub mod escape;
 pub mod eval;
 pub mod forget;

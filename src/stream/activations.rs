@@ -1,9 +1,11 @@
 //! Where a group's activations and deltas wait between visits: on the device while they fit, in host memory otherwise.
 
+use std::cell::RefCell;
 use std::ops::Deref;
+use std::rc::Rc;
 
 use crate::Result;
-use crate::device::{Buffer, Device, Lease};
+use crate::device::{Buffer, Device, Download, Lease};
 
 /// Where a shelf keeps its things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +21,68 @@ pub enum Place {
 pub struct Shelf {
     place: Place,
     slots: Vec<Option<Stored>>,
+    /// The last that went to the host and may still be on its way.
+    leaving: Option<Rc<HostCopy>>,
 }
 
 #[derive(Debug)]
 enum Stored {
     Device(Buffer),
-    Host(Vec<f32>),
+    Host(Rc<HostCopy>),
+}
+
+/// A buffer's numbers on the host, or on their way there.
+#[derive(Debug)]
+struct HostCopy(RefCell<Arriving>);
+
+#[derive(Debug)]
+enum Arriving {
+    Here(Rc<Vec<f32>>),
+    Coming(Option<Download<f32>>),
+}
+
+impl HostCopy {
+    fn here(values: Vec<f32>) -> Rc<Self> {
+        Rc::new(HostCopy(RefCell::new(Arriving::Here(Rc::new(values)))))
+    }
+
+    fn coming(download: Download<f32>) -> Rc<Self> {
+        Rc::new(HostCopy(RefCell::new(Arriving::Coming(Some(download)))))
+    }
+
+    /// The numbers, after waiting for them if need be.
+    fn values(&self) -> Result<Rc<Vec<f32>>> {
+        let mut arriving = self.0.borrow_mut();
+        let values = match &mut *arriving {
+            Arriving::Here(values) => return Ok(values.clone()),
+            Arriving::Coming(download) => download.take().map_or(Ok(Vec::new()), Download::finish)?,
+        };
+        let values = Rc::new(values);
+        *arriving = Arriving::Here(values.clone());
+        Ok(values)
+    }
+}
+
+/// What a shelf held for a chunk when it was asked, to be looked at later.
+#[derive(Debug)]
+pub struct Later(Source);
+
+#[derive(Debug)]
+enum Source {
+    Nothing,
+    Device(Download<f32>),
+    Host(Rc<HostCopy>),
+}
+
+impl Later {
+    /// The numbers, after waiting for them if need be; none where nothing was stored.
+    pub fn finish(self) -> Result<Vec<f32>> {
+        match self.0 {
+            Source::Nothing => Ok(Vec::new()),
+            Source::Device(download) => download.finish(),
+            Source::Host(copy) => copy.values().map(|values| values.to_vec()),
+        }
+    }
 }
 
 /// A buffer in use: the stored one itself, or a scratch buffer with a copy of it.
@@ -49,7 +107,7 @@ impl Deref for Held {
 impl Shelf {
     /// Room for the buffers of `chunks` chunks.
     pub fn new(place: Place, chunks: usize) -> Self {
-        Shelf { place, slots: (0..chunks).map(|_| None).collect() }
+        Shelf { place, slots: (0..chunks).map(|_| None).collect(), leaving: None }
     }
 
     /// A new buffer of `floats`, to be filled and then [`put`](Shelf::put); its content is arbitrary.
@@ -61,11 +119,18 @@ impl Shelf {
         }
     }
 
-    /// Stores the `floats` numbers of a chunk's buffer.
+    /// Stores the `floats` numbers of a chunk's buffer, as recorded work leaves them. Of those that go to the host, the last
+    /// may still be on its way.
     pub fn put(&mut self, device: &Device, chunk: usize, held: Held, floats: usize) -> Result<()> {
         self.slots[chunk] = Some(match held {
             Held::Kept(buffer) => Stored::Device(buffer),
-            Held::Copy(lease) => Stored::Host(device.read(&lease, floats)?),
+            Held::Copy(lease) => {
+                let copy = HostCopy::coming(device.read_later(&lease, floats)?);
+                if let Some(before) = self.leaving.replace(copy.clone()) {
+                    before.values()?;
+                }
+                Stored::Host(copy)
+            }
         });
         Ok(())
     }
@@ -75,28 +140,29 @@ impl Shelf {
         match &self.slots[chunk] {
             None => Ok(None),
             Some(Stored::Device(buffer)) => Ok(Some(Held::Kept(buffer.clone()))),
-            Some(Stored::Host(values)) => {
+            Some(Stored::Host(copy)) => {
+                let values = copy.values()?;
                 let lease = device.scratch(values.len() as u64 * 4)?;
-                device.upload(&lease, 0, bytemuck::cast_slice(values))?;
+                device.upload(&lease, 0, bytemuck::cast_slice(&values))?;
                 Ok(Some(Held::Copy(lease)))
             }
         }
     }
 
-    /// A chunk's numbers, on the host.
-    pub fn read(&self, device: &Device, chunk: usize) -> Result<Vec<f32>> {
-        match &self.slots[chunk] {
-            None => Ok(Vec::new()),
-            Some(Stored::Device(buffer)) => device.read(buffer, buffer.bytes() as usize / 4),
-            Some(Stored::Host(values)) => Ok(values.clone()),
-        }
+    /// A chunk's numbers as they are now, on the host in a while.
+    pub fn later(&self, device: &Device, chunk: usize) -> Result<Later> {
+        Ok(Later(match &self.slots[chunk] {
+            None => Source::Nothing,
+            Some(Stored::Device(buffer)) => Source::Device(device.read_later(buffer, buffer.bytes() as usize / 4)?),
+            Some(Stored::Host(copy)) => Source::Host(copy.clone()),
+        }))
     }
 
     /// Stores numbers from the host.
     pub fn write(&mut self, device: &Device, chunk: usize, values: &[f32]) -> Result<()> {
         self.slots[chunk] = Some(match self.place {
             Place::Device => Stored::Device(device.upload_new(values)?),
-            Place::Host => Stored::Host(values.to_vec()),
+            Place::Host => Stored::Host(HostCopy::here(values.to_vec())),
         });
         Ok(())
     }
@@ -104,5 +170,6 @@ impl Shelf {
     /// Lets everything go.
     pub fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = None);
+        self.leaving = None;
     }
 }

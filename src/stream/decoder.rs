@@ -204,7 +204,7 @@ impl<'a> Decoder<'a> {
 
     /// Where weights are streamed, what was recorded must be done before they make room for the next ones.
     fn settle(&self) -> Result<()> {
-        if self.plan.weights_resident { Ok(()) } else { self.device.synchronize() }
+        if self.plan.weights_resident { Ok(()) } else { self.device.submit() }
     }
 
     fn embed(&self, queue: &mut Queue<'_>, flights: &[Flight]) -> Result<()> {

@@ -3,7 +3,8 @@
 use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
-use super::objective::Objective;
+use super::notebook::Notebook;
+use super::objective::{Objective, OldStates};
 use super::observer::{Observer, Unobserved};
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
@@ -66,7 +67,19 @@ impl Group<'_> {
         visits.extend(self.head_visits());
         self.loader.run(&visits, |queue| {
             let trace = self.forward(queue, last, false, &mut Unobserved)?;
-            head::losses(self, queue, &trace.inputs[last - 1], losses)
+            let folded = head::losses(self, queue, &trace.inputs[last - 1])?;
+            head::collect(self, folded, losses)
+        })
+    }
+
+    /// What the distributions at every position are made of, sample by sample.
+    pub(super) fn states(&mut self, states: &mut Vec<OldStates>) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let mut visits = self.forward_visits(last);
+        visits.extend(self.head_visits());
+        self.loader.run(&visits, |queue| {
+            let trace = self.forward(queue, last, false, &mut Unobserved)?;
+            head::states(self, queue, &trace.inputs[last - 1], states)
         })
     }
 
@@ -80,7 +93,7 @@ impl Group<'_> {
     pub(super) fn gradients(
         &mut self,
         sink: &mut dyn Sink,
-        mut journal: Option<&mut dyn Journal>,
+        journal: Option<&mut dyn Journal>,
         resume: Option<ResumePoint>,
         losses: &mut Vec<SampleLoss>,
     ) -> Result<()> {
@@ -95,11 +108,14 @@ impl Group<'_> {
         self.loader.run(&visits, |queue| {
             let mut trace = self.forward(queue, top, true, &mut Unobserved)?;
             let (mut deltas, mut head_rows) = (self.shelf(), self.shelf());
+            let first_sample = losses.len();
+            let mut notebook = Notebook::new(journal, losses);
             match resume {
                 None => {
                     let input = &trace.inputs[last - 1];
-                    head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink, losses)?;
-                    self.note(&mut journal, last, &deltas, &head_rows, losses)?;
+                    let folded = head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink, first_sample)?;
+                    notebook.visited(self, last, &deltas, &head_rows)?;
+                    notebook.folded(folded);
                 }
                 Some(point) => {
                     for (shelf, saved) in [(&mut deltas, point.deltas), (&mut head_rows, point.head_rows)] {
@@ -112,11 +128,13 @@ impl Group<'_> {
             for stage in (1..top).rev() {
                 let weights = queue.next()?;
                 self.block_backward(stage, &weights, &mut trace, &mut deltas, sink)?;
-                self.note(&mut journal, stage, &deltas, &head_rows, losses)?;
+                notebook.visited(self, stage, &deltas, &head_rows)?;
                 self.tick(2 * last - stage);
             }
             self.embedding_backward(&deltas, &head_rows, sink)?;
-            self.note(&mut journal, 0, &deltas, &head_rows, losses)
+            notebook.visited(self, 0, &deltas, &head_rows)?;
+            sink.settle(self.device)?;
+            notebook.close(self)
         })?;
         self.tick(2 * last);
         Ok(())
@@ -140,20 +158,9 @@ impl Group<'_> {
         (self.progress)(self.number as u64 * per_group + stages as u64, self.plan.groups.len() as u64 * per_group);
     }
 
-    fn note(
-        &self,
-        journal: &mut Option<&mut dyn Journal>,
-        stage: usize,
-        deltas: &Shelf,
-        head_rows: &Shelf,
-        losses: &[SampleLoss],
-    ) -> Result<()> {
-        let Some(journal) = journal else { return Ok(()) };
-        let all = |shelf: &Shelf| (0..self.chunks.len()).map(|i| shelf.read(self.device, i)).collect::<Result<_>>();
-        journal.visited(&mut || {
-            let (deltas, head_rows) = (all(deltas)?, all(head_rows)?);
-            Ok(ResumePoint { group: self.number, stage, deltas, head_rows, losses: losses.to_vec() })
-        })
+    /// What a stage is called in a recording.
+    pub(super) fn stage_name(&self, stage: usize) -> String {
+        self.model.name_of(&self.model.stages[stage].parameters())
     }
 
     fn embedding(&self) -> Result<&EmbeddingStage> {
@@ -196,6 +203,7 @@ impl Group<'_> {
         trace.kept.push(Vec::new());
         for stage in 1..top {
             let weights = queue.next()?;
+            let _span = self.device.span(|| format!("forward of {}", self.stage_name(stage)));
             let mut outputs = self.shelf();
             let mut kept = Vec::new();
             observer.begin(self.device, stage)?;
@@ -223,8 +231,8 @@ impl Group<'_> {
             trace.inputs.push(outputs);
             trace.kept.push(kept);
             observer.end(self.device, stage)?;
-            // What this stage still computes must be done before its weights make room for the next one's.
-            self.device.synchronize()?;
+            // The device begins while the next stage is being recorded.
+            self.device.submit()?;
             self.tick(stage);
         }
         Ok(trace)
@@ -250,6 +258,7 @@ impl Group<'_> {
         let mut outputs = self.shelf();
         for part in 0..parts {
             let weights = queue.next()?;
+            let _span = self.device.span(|| format!("forward of {}", self.stage_name(0)));
             for chunk in 0..self.chunks.len() {
                 let batch = self.batch(chunk)?;
                 let ctx = self.context(&batch);
@@ -261,7 +270,7 @@ impl Group<'_> {
                 embedding::forward(&ctx, stage, width, &weights, &y, part + 1 == parts)?;
                 outputs.put(self.device, chunk, y, floats)?;
             }
-            self.device.synchronize()?;
+            self.device.submit()?;
         }
         Ok(outputs)
     }
@@ -301,6 +310,7 @@ impl Group<'_> {
         deltas: &mut Shelf,
         sink: &mut dyn Sink,
     ) -> Result<()> {
+        let _span = self.device.span(|| format!("backward of {}", self.stage_name(stage)));
         let width = self.model.config.hidden;
         sink.begin(self.device, &wanted(sink, self.block_visit(stage)))?;
         for chunk in 0..self.chunks.len() {
@@ -329,6 +339,7 @@ impl Group<'_> {
     }
 
     fn embedding_backward(&self, deltas: &Shelf, head_rows: &Shelf, sink: &mut dyn Sink) -> Result<()> {
+        let _span = self.device.span(|| format!("backward of {}", self.stage_name(0)));
         let stage = self.embedding()?;
         let tables =
             table_parts(stage.tokens, self.model, self.plan.table_rows, self.number as u32, self.model.config.tied);

@@ -6,26 +6,26 @@ use std::ops::Range;
 use super::activations::Shelf;
 use super::group::{Group, stored, wanted};
 use super::loader::{Queue, Visit};
-use super::objective::Objective;
+use super::objective::{Objective, OldStates};
 use super::pass::{Labels, SampleLoss};
 use super::plan::{table_parts, whole};
-use crate::device::Buffer;
-use crate::kernels::Window;
+use crate::device::{Buffer, Download, Lease};
 use crate::kernels::embedding::RowIndex;
-use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, nll};
+use crate::kernels::loss::{NO_TARGET, initial_best, initial_state, logits_grad, nll};
+use crate::kernels::{Matrix, Window};
 use crate::model::Stage;
 use crate::model::batch::{Batch, Chunk};
-use crate::model::head::{self, Fold};
+use crate::model::head::{self, Fold, Loss};
 use crate::model::norm;
 use crate::model::parameters::HeadStage;
 use crate::model::sink::{Context, Part, Sink};
 use crate::model::weights::StageWeights;
 use crate::{Error, Result};
 
-/// The running folds of a chunk, on the host between visits.
-struct Folded {
-    state: Vec<f32>,
-    best: Vec<u32>,
+/// The running folds of a chunk, on the host between visits, or on their way there.
+pub(super) struct Folded {
+    state: Download<f32>,
+    best: Download<u32>,
 }
 
 fn stage<'a>(group: &'a Group<'_>) -> Result<&'a HeadStage> {
@@ -55,21 +55,36 @@ pub(super) fn visits(group: &Group<'_>) -> Vec<Visit> {
     if parts.len() > 1 { once.iter().chain(&once).cloned().collect() } else { once }
 }
 
-/// The loss of every sample; nothing else is wanted.
-pub(super) fn losses(
+/// The folds of every chunk over the whole vocabulary; nothing else is wanted.
+pub(super) fn losses(group: &Group<'_>, queue: &mut Queue<'_>, input: &Shelf) -> Result<Vec<Folded>> {
+    let mut folded = start(group);
+    fold_all(group, queue, input, &mut folded, Labels::Data)?;
+    Ok(folded)
+}
+
+/// What the distributions at every position are made of.
+pub(super) fn states(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
     input: &Shelf,
-    losses: &mut Vec<SampleLoss>,
+    states: &mut Vec<OldStates>,
 ) -> Result<()> {
+    let width = group.model.config.hidden;
     let mut folded = start(group);
     fold_all(group, queue, input, &mut folded, Labels::Data)?;
-    collect(group, &folded, losses);
+    for (number, (chunk, folded)) in group.chunks.iter().zip(folded).enumerate() {
+        let (hidden, folds) = (input.later(group.device, number)?.finish()?, folded.state.finish()?);
+        states.extend((0..samples(chunk)).map(|sample| {
+            let Range { start, end } = span(chunk, sample);
+            OldStates { hidden: hidden[start * width..end * width].to_vec(), folds: folds[3 * start..3 * end].to_vec() }
+        }));
+    }
     Ok(())
 }
 
 fn start(group: &Group<'_>) -> Vec<Folded> {
-    let start = |tokens| Folded { state: initial_state(tokens), best: initial_best(tokens) };
+    let start =
+        |tokens| Folded { state: Download::here(initial_state(tokens)), best: Download::here(initial_best(tokens)) };
     group.chunks.iter().map(|chunk| start(chunk.tokens())).collect()
 }
 
@@ -78,24 +93,26 @@ fn fold_all(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
     input: &Shelf,
-    folded: &mut [Folded],
+    folded: &mut Vec<Folded>,
     labels: Labels,
 ) -> Result<()> {
     for _ in table(group)? {
         let weights = queue.next()?;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        let _span = group.device.span(|| format!("loss at {}", group.stage_name(group.model.stages.len() - 1)));
+        let before = std::mem::take(folded);
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
             let ctx = group.context(&batch);
             let x = stored(input, group.device, chunk)?;
             let normed = head::normed(&ctx, stage(group)?, &weights, &x)?;
-            let device = Running::upload(&ctx, folded)?;
+            let running = Running::upload(&ctx, before)?;
             for (first_row, slice) in weights.get(stage(group)?.weight)?.matrices() {
                 let logits = head::logits(&ctx, group.model.config.hidden, &normed, slice)?;
-                device.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
+                running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, labels)?;
             }
-            *folded = device.download(&ctx)?;
+            folded.push(running.download(&ctx)?);
         }
-        group.device.synchronize()?;
+        group.device.submit()?;
     }
     Ok(())
 }
@@ -107,8 +124,9 @@ struct Running {
 }
 
 impl Running {
-    fn upload(ctx: &Context<'_>, folded: &Folded) -> Result<Self> {
-        Ok(Running { state: ctx.device.upload_new(&folded.state)?, best: ctx.device.upload_new(&folded.best)? })
+    fn upload(ctx: &Context<'_>, folded: Folded) -> Result<Self> {
+        let (state, best) = (folded.state.finish()?, folded.best.finish()?);
+        Ok(Running { state: ctx.device.upload_new(&state)?, best: ctx.device.upload_new(&best)? })
     }
 
     fn fold(
@@ -131,7 +149,8 @@ impl Running {
 
     fn download(&self, ctx: &Context<'_>) -> Result<Folded> {
         let tokens = ctx.tokens();
-        Ok(Folded { state: ctx.device.read(&self.state, 3 * tokens)?, best: ctx.device.read(&self.best, 2 * tokens)? })
+        let (state, best) = (&self.state, &self.best);
+        Ok(Folded { state: ctx.device.read_later(state, 3 * tokens)?, best: ctx.device.read_later(best, 2 * tokens)? })
     }
 
     /// The weights of backward: each target's own times the slope of its sample's loss. The folds are complete.
@@ -162,10 +181,12 @@ impl Running {
 }
 
 /// Losses of the data's targets, sample by sample.
-fn collect(group: &Group<'_>, folded: &[Folded], losses: &mut Vec<SampleLoss>) {
+pub(super) fn collect(group: &Group<'_>, folded: Vec<Folded>, losses: &mut Vec<SampleLoss>) -> Result<()> {
     for (chunk, folded) in group.chunks.iter().zip(folded) {
-        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &folded.state)));
+        let state = folded.state.finish()?;
+        losses.extend((0..samples(chunk)).map(|sample| sample_loss(chunk, sample, &state)));
     }
+    Ok(())
 }
 
 fn samples(chunk: &Chunk) -> usize {
@@ -182,7 +203,8 @@ fn sample_loss(chunk: &Chunk, sample: usize, state: &[f32]) -> SampleLoss {
     SampleLoss { tokens: tokens.map(|t| nll(&[state[3 * t], state[3 * t + 1], state[3 * t + 2]]) as f32).collect() }
 }
 
-/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`.
+/// Loss, its gradient at the last stage's input into `deltas`, and the stage's sites to `sink`. `first_sample`: the number of
+/// the group's first one in the pass. Returns the chunks' folds.
 pub(super) fn gradients(
     group: &Group<'_>,
     queue: &mut Queue<'_>,
@@ -190,10 +212,9 @@ pub(super) fn gradients(
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-    losses: &mut Vec<SampleLoss>,
-) -> Result<()> {
+    first_sample: usize,
+) -> Result<Vec<Folded>> {
     let mut folded = start(group);
-    let first_sample = losses.len();
     let parts = table(group)?;
     let single = parts.len() == 1;
     if !single {
@@ -201,26 +222,29 @@ pub(super) fn gradients(
     }
     for part in parts {
         let weights = queue.next()?;
+        let _span = group.device.span(|| format!("backward of {}", group.stage_name(group.model.stages.len() - 1)));
         sink.begin(group.device, &wanted(sink, vec![part]))?;
+        let before = std::mem::take(&mut folded);
         let mut first_sample = first_sample;
-        for (chunk, folded) in folded.iter_mut().enumerate() {
+        for (chunk, before) in before.into_iter().enumerate() {
             let batch = group.batch(chunk)?;
             let place = (chunk, first_sample);
-            part_backward(group, &batch, place, &weights, input, single, folded, deltas, head_rows, sink)?;
+            folded.push(part_backward(group, &batch, place, &weights, input, single, before, deltas, head_rows, sink)?);
             first_sample += samples(&batch.chunk);
         }
         sink.end(group.device)?;
     }
-    collect(group, &folded, losses);
     let weights = queue.next()?;
     sink.begin(group.device, &wanted(sink, norm_parts(group)))?;
     for chunk in 0..group.chunks.len() {
         norm_backward(group, chunk, &weights, input, deltas, sink)?;
     }
-    sink.end(group.device)
+    sink.end(group.device)?;
+    Ok(folded)
 }
 
-/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far as the parts have come.
+/// One chunk, with its first sample's number, at one part of the head. `deltas` holds the gradient at the norm's output as far
+/// as the parts have come. Returns the chunk's folds.
 fn part_backward(
     group: &Group<'_>,
     batch: &Batch,
@@ -228,11 +252,11 @@ fn part_backward(
     weights: &StageWeights,
     input: &Shelf,
     single: bool,
-    folded: &mut Folded,
+    folded: Folded,
     deltas: &mut Shelf,
     head_rows: &mut Shelf,
     sink: &mut dyn Sink,
-) -> Result<()> {
+) -> Result<Folded> {
     let (stage, device, width) = (stage(group)?, group.device, group.model.config.hidden);
     let ctx = group.context(batch);
     let x = stored(input, device, chunk)?;
@@ -257,28 +281,97 @@ fn part_backward(
             running.fold(&ctx, &batch.targets, *first_row, slice.rows, &logits, group.labels)?;
         }
     }
+    let old = Old::of(&ctx, group, stage, weights, first_sample)?;
     let mut slopes = None;
     for (first_row, slice) in slices {
         let logits = head::logits(&ctx, width, &normed, slice)?;
         if one {
             running.fold(&ctx, &batch.targets, first_row, slice.rows, &logits, group.labels)?;
         }
-        let targets = running.targets(&ctx, group.labels)?;
+        let targets = match &old {
+            Some(old) => old.targets.clone(),
+            None => running.targets(&ctx, group.labels)?,
+        };
         let tied = index.as_ref().zip(rows.as_deref());
         let slopes = match &slopes {
             Some(slopes) => slopes,
             None => slopes.insert(running.slopes(&ctx, group.objective, first_sample)?),
         };
-        let loss = (&targets, slopes, &running.state);
+        let mut loss = Loss { targets: &targets, weights: slopes, state: &running.state, soft: None };
+        let soft =
+            old.as_ref().map(|old| old.soft(&ctx, group.objective, first_sample, slopes, width, (first_row, slice)));
+        let soft = soft.transpose()?;
+        loss.soft = soft.as_deref();
         head::backward(&ctx, stage, (first_row, slice), &normed, &logits, loss, &d_normed, tied, sink)?;
     }
-    if single {
-        *folded = running.download(&ctx)?;
-    }
+    let folded = running.download(&ctx)?;
     deltas.put(device, chunk, d_normed, ctx.tokens() * width)?;
-    match rows {
-        Some(rows) => head_rows.put(device, chunk, rows, entries * width),
-        None => Ok(()),
+    if let Some(rows) = rows {
+        head_rows.put(device, chunk, rows, entries * width)?;
+    }
+    Ok(folded)
+}
+
+/// The old model's part in a chunk of which samples are to stay close to it.
+struct Old {
+    normed: Lease,
+    folds: Buffer,
+    /// The targets of the others; these samples have none.
+    targets: Buffer,
+}
+
+impl Old {
+    /// None where no sample of the chunk has states of the old model.
+    fn of(
+        ctx: &Context<'_>,
+        group: &Group<'_>,
+        stage: &HeadStage,
+        weights: &StageWeights,
+        first_sample: usize,
+    ) -> Result<Option<Self>> {
+        let (chunk, width) = (&ctx.batch.chunk, group.model.config.hidden);
+        let with_states = |sample: usize| Some((span(chunk, sample), group.objective.old(first_sample + sample)?));
+        let states: Vec<_> = (0..samples(chunk)).filter_map(with_states).collect();
+        if states.is_empty() {
+            return Ok(None);
+        }
+        let (mut hidden, mut folds) = (vec![0.0; ctx.tokens() * width], vec![1.0; 3 * ctx.tokens()]);
+        let mut targets = chunk.targets.clone();
+        for (span, old) in states {
+            if old.hidden.len() != span.len() * width || old.folds.len() != 3 * span.len() {
+                return Err(Error::argument("an old model's states are not those of the sample"));
+            }
+            hidden[span.start * width..span.end * width].copy_from_slice(&old.hidden);
+            folds[3 * span.start..3 * span.end].copy_from_slice(&old.folds);
+            targets[span].fill(NO_TARGET);
+        }
+        let hidden = ctx.device.upload_new(&hidden)?;
+        let normed = head::normed(ctx, stage, weights, &hidden)?;
+        Ok(Some(Old { normed, folds: ctx.device.upload_new(&folds)?, targets: ctx.device.upload_new(&targets)? }))
+    }
+
+    /// What these samples' targets take out of the gradient at a slice's logits: the old model's probabilities, weighted and
+    /// negative, `[tokens, slice rows]`.
+    fn soft(
+        &self,
+        ctx: &Context<'_>,
+        objective: &dyn Objective,
+        first_sample: usize,
+        slopes: &Buffer,
+        width: usize,
+        (first_row, slice): (usize, Matrix<'_>),
+    ) -> Result<Lease> {
+        let chunk = &ctx.batch.chunk;
+        let mut weights: Vec<f32> = ctx.device.read(slopes, ctx.tokens())?;
+        for sample in 0..samples(chunk) {
+            let keep = if objective.old(first_sample + sample).is_some() { -1.0 } else { 0.0 };
+            weights[span(chunk, sample)].iter_mut().for_each(|weight| *weight *= keep);
+        }
+        let weights = ctx.device.upload_new(&weights)?;
+        let none = ctx.device.upload_new(&vec![NO_TARGET; ctx.tokens()])?;
+        let logits = head::logits(ctx, width, &self.normed, slice)?;
+        logits_grad::run(ctx.device, ctx.tokens(), slice.rows, first_row, &none, &weights, &self.folds, &logits)?;
+        Ok(logits)
     }
 }
 

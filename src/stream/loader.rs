@@ -1,16 +1,18 @@
-//! Brings stages' weights to the device, in the order in which the pass will want them. A thread reads the next stage from
-//! the mapped file, and checks its numbers, while the device computes on this one.
+//! Brings stages' weights to the device, in the order in which the pass will want them. A thread reads the next stages from
+//! the mapped file, checks their numbers and, for a GPU, copies them into staging memory, while the device computes on this
+//! one.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::device::Device;
+use crate::device::{Device, Staged, Stager};
+use crate::model::parameters::Role;
 use crate::model::sink::Part;
-use crate::model::weights::{HostBytes, StageWeights, WeightSource};
+use crate::model::weights::{HostBytes, StageWeights, WeightSource, slices};
 use crate::model::{Model, Parameter, ParameterId};
 use crate::{Element, Error, Result};
 
@@ -86,41 +88,89 @@ impl Loader {
     /// # Errors
     /// What `consume` returns.
     pub fn run<T>(&self, visits: &[Visit], consume: impl FnOnce(&mut Queue<'_>) -> Result<T>) -> Result<T> {
+        let stager = self.device.stager(self.staging_bytes(visits));
         thread::scope(|scope| {
-            // One visit is read ahead: that much host memory the reader may hold besides what is being uploaded.
+            // One visit is read ahead: that much host memory the reader may hold besides what is being uploaded. Of the
+            // pieces, there are as many as the stager has memory for.
             let (sender, receiver) = sync_channel(1);
+            let (piece_sender, pieces) = channel();
+            let stager = &stager;
             scope.spawn(move || {
+                let mut sent = HashSet::new();
                 for visit in visits {
+                    let tensors = self.read(visit, &mut sent);
+                    let kept = tensors.as_ref().ok().cloned();
                     // The consumer may have stopped early, with an error or because it had enough.
-                    if sender.send(self.read(visit)).is_err() {
+                    if sender.send(tensors).is_err() || !self.stage(visit, kept.as_ref(), stager, &piece_sender) {
                         return;
                     }
                 }
             });
-            consume(&mut Queue { loader: self, visits: visits.iter(), receiver })
+            consume(&mut Queue { loader: self, visits: visits.iter(), receiver, pieces, stager })
         })
     }
 
-    /// Reads a visit's tensors on the host; those that are on the device already are passed over.
-    fn read(&self, visit: &Visit) -> Result<Tensors> {
-        visit
-            .iter()
-            .map(|part| {
-                if self.on_device(part).is_some() {
-                    return Ok(None);
+    /// Staging memory that lets a visit's weights be ready before the device is: as much as the largest visit has, unless
+    /// that is much for this device, whose own memory it may be.
+    fn staging_bytes(&self, visits: &[Visit]) -> u64 {
+        const MOST: u64 = 512 << 20;
+        const LEAST: u64 = 1 << 20;
+        let bytes = |part: &Part| {
+            let element = self.source.element(&self.model.parameters[part.parameter]);
+            part.count() as u64 * element.map_or(4, Element::size) as u64
+        };
+        let largest = visits.iter().map(|visit| visit.iter().map(bytes).sum()).max().unwrap_or(0);
+        MOST.min(largest).min(self.device.budget().limit() / 8).max(LEAST)
+    }
+
+    /// Reads a visit's tensors on the host; those that are on the device already, or on their way to stay there, are passed
+    /// over.
+    fn read(&self, visit: &Visit, sent: &mut HashSet<(ParameterId, Range<usize>)>) -> Result<Tensors> {
+        let _span = self.device.span(|| format!("reading {}", self.name(visit)));
+        let mut one = |part: &Part| {
+            let kept = self.resident.is_some() && !sent.insert((part.parameter, part.rows.clone()));
+            if kept || self.on_device(part).is_some() {
+                return Ok(None);
+            }
+            let parameter = &self.model.parameters[part.parameter];
+            let (element, bytes) = self.source.tensor(parameter)?;
+            if bytes.len() != parameter.count() * element.size() {
+                return Err(Error::Device(format!("{}: the source's size is wrong", parameter.name)));
+            }
+            touch(
+                &bytes,
+                part.rows.start * part.columns * element.size()..part.rows.end * part.columns * element.size(),
+            );
+            Ok(Some((element, bytes)))
+        };
+        visit.iter().map(&mut one).collect()
+    }
+
+    /// Copies a visit's matrices into staging memory, in the order in which [`Loader::upload`] takes them. False: nobody
+    /// wants them any more.
+    fn stage(&self, visit: &Visit, tensors: Option<&Tensors>, stager: &Stager, sender: &Sender<Piece>) -> bool {
+        let Some(tensors) = tensors.filter(|_| stager.is_needed()) else { return true };
+        let _span = self.device.span(|| format!("staging {}", self.name(visit)));
+        for (part, tensor) in visit.iter().zip(tensors) {
+            let parameter = &self.model.parameters[part.parameter];
+            let Some((element, bytes)) = tensor.as_ref().filter(|_| parameter.role != Role::Vector) else { continue };
+            for (_, range) in slices(parameter, *element, part.rows.clone(), self.device.binding_limit()) {
+                for piece in bytes[range].chunks(Stager::PIECE) {
+                    let staged = stager.stage(piece);
+                    let failed = staged.is_err();
+                    if sender.send(staged).is_err() || failed {
+                        return false;
+                    }
                 }
-                let parameter = &self.model.parameters[part.parameter];
-                let (element, bytes) = self.source.tensor(parameter)?;
-                if bytes.len() != parameter.count() * element.size() {
-                    return Err(Error::Device(format!("{}: the source's size is wrong", parameter.name)));
-                }
-                touch(
-                    &bytes,
-                    part.rows.start * part.columns * element.size()..part.rows.end * part.columns * element.size(),
-                );
-                Ok(Some((element, bytes)))
-            })
-            .collect()
+            }
+        }
+        true
+    }
+
+    /// What a visit's weights are called in a recording.
+    fn name(&self, visit: &Visit) -> String {
+        let parameters: Vec<ParameterId> = visit.iter().map(|part| part.parameter).collect();
+        self.model.name_of(&parameters)
     }
 
     fn on_device(&self, part: &Part) -> Option<StageWeights> {
@@ -137,7 +187,12 @@ impl Loader {
         all
     }
 
-    fn upload(&self, visit: &Visit, tensors: Tensors) -> Result<StageWeights> {
+    fn upload(
+        &self,
+        visit: &Visit,
+        tensors: Tensors,
+        next_piece: &mut dyn FnMut() -> Result<Staged>,
+    ) -> Result<StageWeights> {
         let mut weights = StageWeights::default();
         for (part, tensor) in visit.iter().zip(tensors) {
             if let Some(there) = self.on_device(part) {
@@ -149,7 +204,7 @@ impl Loader {
             };
             let mut loaded = StageWeights::default();
             let parameter = (part.parameter, &self.model.parameters[part.parameter]);
-            loaded.load(&self.device, parameter, part.rows.clone(), &tensor)?;
+            loaded.load(&self.device, parameter, part.rows.clone(), &tensor, next_piece)?;
             if let Some(resident) = &self.resident {
                 let key = (part.parameter, part.rows.clone());
                 resident.lock().unwrap_or_else(PoisonError::into_inner).insert(key, loaded.clone());
@@ -160,11 +215,16 @@ impl Loader {
     }
 }
 
+/// Staged bytes of a matrix, or why there are none.
+type Piece = Result<Staged>;
+
 /// Visits' weights, in the order agreed.
 pub struct Queue<'a> {
     loader: &'a Loader,
     visits: std::slice::Iter<'a, Visit>,
     receiver: Receiver<Result<Tensors>>,
+    pieces: Receiver<Piece>,
+    stager: &'a Stager,
 }
 
 impl Queue<'_> {
@@ -173,11 +233,35 @@ impl Queue<'_> {
     /// # Errors
     /// When they cannot be read, the device has no room for them, or no visit is left.
     pub fn next(&mut self) -> Result<StageWeights> {
-        let ended = || Error::Device("the weights of a visit that was not announced were asked for".into());
-        let visit = self.visits.next().ok_or_else(ended)?;
-        let tensors = self.receiver.recv().map_err(|_| ended())??;
-        self.loader.upload(visit, tensors)
+        let Queue { loader, visits, receiver, pieces, .. } = self;
+        let visit = visits.next().ok_or_else(unannounced)?;
+        let _span = loader.device.span(|| format!("bringing {} to the device", loader.name(visit)));
+        let tensors = received(loader, visit, receiver)??;
+        loader.upload(visit, tensors, &mut || received(loader, visit, pieces)?)
     }
+}
+
+impl Drop for Queue<'_> {
+    fn drop(&mut self) {
+        self.stager.close();
+    }
+}
+
+/// What the reading thread sends next. While it is waited for, the device gets what is recorded, without which it would not
+/// give staging memory back.
+fn received<T>(loader: &Loader, visit: &Visit, receiver: &Receiver<T>) -> Result<T> {
+    match receiver.try_recv() {
+        Ok(received) => return Ok(received),
+        Err(TryRecvError::Disconnected) => return Err(unannounced()),
+        Err(TryRecvError::Empty) => {}
+    }
+    let _span = loader.device.span(|| format!("waiting for {} to be read", loader.name(visit)));
+    loader.device.submit()?;
+    receiver.recv().map_err(|_| unannounced())
+}
+
+fn unannounced() -> Error {
+    Error::Device("the weights of a visit that was not announced were asked for".into())
 }
 
 /// Reads one byte of every page, so that the page faults happen here and not on the thread that computes.

@@ -8,6 +8,7 @@ mod decoder;
 mod group;
 mod head;
 mod loader;
+mod notebook;
 mod objective;
 mod observer;
 mod pass;
@@ -17,7 +18,7 @@ pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
-pub use objective::{CrossEntropy, Objective, PerSample, SampleObjective, Term};
+pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, Term};
 pub use observer::Observer;
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,

@@ -2,6 +2,12 @@
 //! cross-entropy times a slope that the sample's own losses decide, which are known once the head was folded over the
 //! vocabulary. So no objective needs a second pass, or a second copy of the model: what the old model made of a sample
 //! (NPO's reference) is one number, measured once by [`Pass::losses`](super::Pass::losses).
+//!
+//! The divergence from the old model needs more, its distribution at every target. It is made again, a slice of the vocabulary
+//! at a time, from the old model's last hidden states ([`OldStates`], as much memory per token as one stage's activations) and
+//! the head, which therefore must be the same in both: such a training leaves the final norm and the head alone.
+
+use std::sync::Arc;
 
 use super::pass::SampleLoss;
 
@@ -19,6 +25,17 @@ pub struct Term {
 pub trait Objective: Send + Sync {
     /// The loss of sample number `sample` of the pass, in the order of units and of the samples in them.
     fn term(&self, sample: usize, losses: &SampleLoss) -> Term;
+
+    /// The old model's states of a sample whose loss is the mean over its targets of KL(old ‖ new) instead; [`Term::slope`]
+    /// is then what a target's divergence counts for, and [`Term::value`] without it: the divergence itself is not computed.
+    fn old(&self, _sample: usize) -> Option<&OldStates> {
+        None
+    }
+
+    /// Whether [`old`](Self::old) has states of any sample, for the plan.
+    fn diverges(&self) -> bool {
+        false
+    }
 
     /// Whether it is the weighted sum of the cross-entropies, whatever the sample: then nobody needs to ask.
     fn is_cross_entropy(&self) -> bool {
@@ -43,6 +60,15 @@ impl Objective for CrossEntropy {
     fn is_cross_entropy(&self) -> bool {
         true
     }
+}
+
+/// What the old model's distribution at every position of a sample is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OldStates {
+    /// The input of the final norm, `[tokens, width]`.
+    pub hidden: Vec<f32>,
+    /// The folds over the vocabulary, `[tokens, 3]`: see [`log_sum_exp`](crate::kernels::loss::log_sum_exp).
+    pub folds: Vec<f32>,
 }
 
 /// The loss of one sample. ℓ is the sum of the cross-entropies of its targets, |y| their number, σ the logistic function.
@@ -96,18 +122,40 @@ fn preference(beta: f64, x: f64, rate: f64) -> Term {
 
 /// An objective for each sample of a pass.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PerSample(pub Vec<SampleObjective>);
+pub struct PerSample {
+    /// The samples' losses, in order.
+    pub losses: Vec<SampleObjective>,
+    /// For each sample the old model's states where its loss is the divergence from them; may be shorter than `losses`.
+    pub old: Vec<Option<Arc<OldStates>>>,
+}
+
+impl PerSample {
+    /// Losses that need nothing of the old model.
+    pub fn new(losses: Vec<SampleObjective>) -> Self {
+        PerSample { losses, old: Vec::new() }
+    }
+}
 
 impl Objective for PerSample {
     fn term(&self, sample: usize, losses: &SampleLoss) -> Term {
-        match self.0.get(sample) {
+        match self.losses.get(sample) {
+            // The mean over the targets, of what is not computed.
+            Some(_) if self.old(sample).is_some() => Term { value: 0.0, slope: 1.0 / losses.tokens.len() as f64 },
             Some(objective) => objective.term(losses),
             None => Term { value: f64::NAN, slope: f64::NAN },
         }
     }
 
     fn samples(&self) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.losses.len())
+    }
+
+    fn old(&self, sample: usize) -> Option<&OldStates> {
+        self.old.get(sample)?.as_deref()
+    }
+
+    fn diverges(&self) -> bool {
+        self.old.iter().any(Option::is_some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
-use super::objective::{CrossEntropy, Objective};
+use super::objective::{CrossEntropy, Objective, OldStates};
 use super::observer::Observer;
 use super::plan::{Demand, Limits, Plan};
 use crate::checkpoint::Checkpoint;
@@ -147,6 +147,18 @@ impl Pass {
         Ok(Pass { device: device.clone(), model, source, elements, options })
     }
 
+    /// The same passes on another handle of the device.
+    #[must_use]
+    pub fn on(&self, device: &Device) -> Self {
+        Pass {
+            device: device.clone(),
+            model: self.model.clone(),
+            source: self.source.clone(),
+            elements: self.elements.clone(),
+            options: self.options,
+        }
+    }
+
     /// The parameters' element types.
     pub fn elements(&self) -> &[Element] {
         &self.elements
@@ -172,11 +184,18 @@ impl Pass {
 
     /// What a pass over `units` asks for.
     pub fn demand(&self, units: &[Unit], sink: Option<&dyn Sink>) -> Demand {
+        let kind = |unit: &Unit| match (sink, unit.first()) {
+            (Some(sink), Some(first)) => sink.kind_of(first.tokens.number),
+            _ => 0,
+        };
         Demand {
+            breaks: (1..units.len()).filter(|i| kind(&units[*i]) != kind(&units[i - 1])).collect(),
             units: units.iter().map(|unit| unit.iter().map(|s| s.tokens.ids.len()).sum()).collect(),
             backward: sink.is_some(),
             sink_bytes: sink.map_or(0, Sink::bytes_per_element),
+            sink_beside: sink.map_or(0, Sink::bytes_beside),
             units_per_launch: self.options.units_per_launch,
+            old: false,
         }
     }
 
@@ -185,7 +204,27 @@ impl Pass {
     /// # Errors
     /// When a sample does not fit the model or the budget, or the device failed.
     pub fn losses(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<SampleLoss>> {
-        Ok(self.run(&singly(samples), &CrossEntropy, None, None, None, progress)?.losses)
+        let units = single_units(samples);
+        Ok(self.run(&units, &CrossEntropy, None, None, None, progress)?.losses)
+    }
+
+    /// What the distributions of this model, at every position of every sample, are made of: for the divergence from it of
+    /// another with the same final norm and head.
+    ///
+    /// # Errors
+    /// As [`Pass::losses`].
+    pub fn states(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<OldStates>> {
+        let units = single_units(samples);
+        self.check(&units)?;
+        let plan = self.plan(&self.demand(&units, None))?;
+        let (loader, rotary) = (self.loader(plan.weights_resident), self.rotary(&units)?);
+        let mut states = Vec::with_capacity(samples.len());
+        for number in 0..plan.groups.len() {
+            let setting = (&plan, &loader, rotary.as_ref(), number);
+            self.group(setting, &units, &CrossEntropy, progress).states(&mut states)?;
+            self.device.free_scratch();
+        }
+        Ok(states)
     }
 
     /// Runs `units` forward and backward and hands every gradient to `sink`.
@@ -232,7 +271,7 @@ impl Pass {
     pub fn observation_plan(&self, samples: &[Arc<Tokens>], beside: u64) -> Result<Plan> {
         let limits = self.limits();
         let limits = Limits { reserved: limits.reserved.saturating_add(beside), ..limits };
-        Plan::new(&self.model, &self.elements, &self.demand(&singly(samples), None), &limits)
+        Plan::new(&self.model, &self.elements, &self.demand(&single_units(samples), None), &limits)
     }
 
     /// Runs samples forward, as far as `observer` wants to see.
@@ -249,7 +288,7 @@ impl Pass {
         if top == 0 || top + 1 >= self.model.stages.len() {
             return Err(Error::argument(format!("stage {top} is not a layer's, so that it cannot be watched")));
         }
-        let units = singly(samples);
+        let units = single_units(samples);
         self.check(&units)?;
         let plan = self.observation_plan(samples, observer.device_bytes())?;
         let loader = self.loader(plan.weights_resident);
@@ -292,28 +331,20 @@ impl Pass {
         if let Some(known) = objective.samples().filter(|known| *known != samples) {
             return Err(Error::argument(format!("an objective for {known} samples; the pass has {samples}")));
         }
-        let demand = self.demand(units, sink.as_deref());
-        let plan = self.plan(&demand)?;
+        let demand = Demand { old: objective.diverges(), ..self.demand(units, sink.as_deref()) };
+        let plan = {
+            let _span = self.device.span(|| "planning".into());
+            self.plan(&demand)?
+        };
         let loader = self.loader(plan.weights_resident);
         let rotary = self.rotary(units)?;
         // A group whose first stage was visited is complete.
         let first_group = resume.as_ref().map_or(0, |point| point.group + usize::from(point.stage == 0));
         let mut losses = resume.as_mut().map(|point| std::mem::take(&mut point.losses)).unwrap_or_default();
         resume = resume.filter(|point| point.stage > 0);
-        for (number, chunks) in plan.groups.iter().enumerate().skip(first_group) {
-            let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
-            let mut group = Group {
-                device: &self.device,
-                model: &self.model,
-                loader: &loader,
-                plan: &plan,
-                rotary: rotary.as_ref(),
-                labels: self.options.labels,
-                objective,
-                number,
-                chunks,
-                progress,
-            };
+        for number in first_group..plan.groups.len() {
+            let _span = self.device.span(|| format!("group {} of {}", number + 1, plan.groups.len()));
+            let mut group = self.group((&plan, &loader, rotary.as_ref(), number), units, objective, progress);
             let at = resume.take();
             match &mut sink {
                 Some(sink) => {
@@ -328,6 +359,29 @@ impl Pass {
             self.device.free_scratch();
         }
         Ok(PassReport { losses, plan })
+    }
+
+    /// A group of a plan.
+    fn group<'a>(
+        &'a self,
+        (plan, loader, rotary, number): (&'a Plan, &'a Loader, Option<&'a Buffer>, usize),
+        units: &[Unit],
+        objective: &'a dyn Objective,
+        progress: Progress<'a>,
+    ) -> Group<'a> {
+        let chunks = plan.chunks[plan.groups[number].clone()].iter();
+        Group {
+            device: &self.device,
+            model: &self.model,
+            loader,
+            plan,
+            rotary,
+            labels: self.options.labels,
+            objective,
+            number,
+            chunks: chunks.map(|range| chunk(&units[range.clone()])).collect(),
+            progress,
+        }
     }
 
     fn check(&self, units: &[Unit]) -> Result<()> {
@@ -357,8 +411,8 @@ impl Pass {
     }
 }
 
-/// Every sample a unit by itself.
-fn singly(samples: &[Arc<Tokens>]) -> Vec<Unit> {
+/// Every sample a unit.
+fn single_units(samples: &[Arc<Tokens>]) -> Vec<Unit> {
     samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect()
 }
 

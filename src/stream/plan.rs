@@ -23,12 +23,18 @@ const WORTH_KEEPING: usize = 2048;
 pub struct Demand {
     /// Tokens of each unit, in order. A unit has one gradient and is never split.
     pub units: Vec<usize>,
+    /// The units that must begin a launch, ascending.
+    pub breaks: Vec<usize>,
     /// Whether gradients are wanted, or the loss only.
     pub backward: bool,
     /// Bytes that the sink holds on the device for each element of a stage that it visits.
     pub sink_bytes: u64,
+    /// Bytes that it holds whatever is visited.
+    pub sink_beside: u64,
     /// At most this many units in one launch; none: as many as are useful.
     pub units_per_launch: Option<usize>,
+    /// Whether the old model's distribution is made beside the new one's.
+    pub old: bool,
 }
 
 /// The memory and the device that a plan is made for.
@@ -153,9 +159,10 @@ impl Plan {
             }
             choice.group_tokens = ((limits.host / sizes.waiting_bytes()) as usize).min(total);
         }
-        let chunks = pack(&demand.units, choice.capacity, demand.units_per_launch.unwrap_or(usize::MAX));
+        let chunks =
+            pack(&demand.units, choice.capacity, demand.units_per_launch.unwrap_or(usize::MAX), &demand.breaks);
         let chunk_tokens: Vec<usize> = chunks.iter().map(|chunk| demand.units[chunk.clone()].iter().sum()).collect();
-        let groups = pack(&chunk_tokens, choice.group_tokens, usize::MAX);
+        let groups = pack(&chunk_tokens, choice.group_tokens, usize::MAX, &[]);
         let peak_host = match choice.place {
             Place::Device => 0,
             Place::Host => choice.group_tokens as u64 * sizes.waiting_bytes(),
@@ -187,13 +194,14 @@ impl Plan {
     }
 }
 
-/// Cuts `sizes` into consecutive ranges of at most `limit` together and `count` each; a larger one stands alone.
-fn pack(sizes: &[usize], limit: usize, count: usize) -> Vec<Range<usize>> {
+/// Cuts `sizes` into consecutive ranges of at most `limit` together and `count` each, and before each of `breaks`; a larger one
+/// stands alone.
+fn pack(sizes: &[usize], limit: usize, count: usize, breaks: &[usize]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut filled = 0;
     for (i, size) in sizes.iter().enumerate() {
         match ranges.last_mut() {
-            Some(range) if filled + size <= limit && range.len() < count => {
+            Some(range) if filled + size <= limit && range.len() < count && breaks.binary_search(&i).is_err() => {
                 range.end = i + 1;
                 filled += size;
             }
@@ -300,8 +308,14 @@ impl Sizes<'_> {
                 let norm = [Some(head.norm.gain), head.norm.bias];
                 let vectors: u64 = norm.into_iter().flatten().map(|id| self.weight_bytes(id, 1)).sum();
                 let sink = self.sink_bytes(rows * width as usize + 2 * width as usize);
+                // The old model's states, their norm, their logits and folds, weights and targets.
+                let old = if self.demand.old { 2 * width + slice + 3 + 3 } else { 0 };
                 // Folds, draws and their targets, weights times slopes.
-                (2 * width + backward + slice + 3 + 2 + 1 + 1, vectors + self.weight_bytes(head.weight, rows), sink)
+                (
+                    2 * width + backward + old + slice + 3 + 2 + 1 + 1,
+                    vectors + self.weight_bytes(head.weight, rows),
+                    sink,
+                )
             }
             Stage::Attention(block) => {
                 let backward = if self.demand.backward { attention::backward_width(block) } else { 0 };
@@ -341,7 +355,7 @@ impl Sizes<'_> {
         };
         // Kept buffers are sized for a full chunk each; chunks are at least half full, or hold one unit.
         let kept = if choice.keep { 2 * (group + choice.capacity as u64) * self.kept_floats() * 4 } else { 0 };
-        self.limits.reserved + rotary + visits + weights + waiting + kept
+        self.limits.reserved + self.demand.sink_beside + rotary + visits + weights + waiting + kept
     }
 
     /// Whether the largest activation buffers fit one binding each.

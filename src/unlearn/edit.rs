@@ -5,11 +5,13 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::measured::Measured;
-use super::selection::{Against, Axis, Granularity, Grouping, Heads, LogRatioHistogram};
+use super::measured::{Form, Measured};
+use super::overlap::Overlap;
+use super::selection::{Against, Axis, Granularity, GroupScore, Grouping, Heads, LogRatioHistogram};
 use crate::device::{Buffer, Device};
+use crate::kernels::Accumulate;
 use crate::kernels::update::log_ratio_histogram::BINS;
-use crate::kernels::update::{dampen, log_ratio_histogram, mask_words, select};
+use crate::kernels::update::{combine, dampen, log_ratio_histogram, mask_words, select};
 use crate::model::parameters::Layout;
 use crate::model::weights::{HostBytes, WeightSource};
 use crate::model::{Model, Parameter, ParameterId, Stage};
@@ -40,6 +42,56 @@ pub struct Dampening {
     pub threshold: f32,
     /// The strength.
     pub lambda: f32,
+}
+
+/// Two importances of the same elements on the device, and how they are compared: what a piece's change is made of, wherever
+/// the importances come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    /// How many elements.
+    pub(super) count: usize,
+    /// The forget set's sums.
+    pub(super) forget: &'a Buffer,
+    /// The retain set's.
+    pub(super) retain: &'a Buffer,
+    /// What makes means of both, and the forget set's part in what is compared with.
+    pub(super) scales: (f32, f32, f32),
+}
+
+impl Pair<'_> {
+    /// Counts the ratios into `bins`.
+    pub(super) fn count(self, device: &Device, bins: &Buffer) -> Result<()> {
+        let (fs, rs, blend) = self.scales;
+        log_ratio_histogram::run(device, self.count, self.forget, fs, self.retain, rs, blend, bins)
+    }
+
+    /// The mask of the elements with a ratio above `threshold`, on the device.
+    pub(super) fn select(self, device: &Device, threshold: f32) -> Result<Buffer> {
+        let (fs, rs, blend) = self.scales;
+        let mask = device.allocate(mask_words(self.count) as u64 * 4)?;
+        select::run(device, self.count, self.forget, fs, self.retain, rs, blend, threshold, &mask)?;
+        Ok(mask)
+    }
+
+    /// Dampens the selected ones of the elements that are stored as `bytes`.
+    pub(super) fn dampen(
+        self,
+        device: &Device,
+        mask: &Buffer,
+        (element, bytes): (Element, &mut [u8]),
+        lambda: f32,
+    ) -> Result<()> {
+        let (fs, rs, blend) = self.scales;
+        let weights = device.allocate(bytes.len().next_multiple_of(4) as u64)?;
+        device.upload(&weights, 0, bytes)?;
+        dampen::run(device, self.count, element, &weights, mask, self.forget, fs, self.retain, rs, blend, lambda)?;
+        device.download(&weights, 0, bytes)
+    }
+}
+
+/// How many elements a mask selects.
+pub(super) fn count_selected(mask: &[u32]) -> u64 {
+    mask.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
 /// What makes edited tensors of stored ones: the same whenever it is asked.
@@ -143,25 +195,103 @@ impl Comparison {
         histogram: &mut LogRatioHistogram,
     ) -> Result<()> {
         let (forget, retain) = self.values(id)?;
-        let (fs, rs, blend) = self.scales();
         if self.granularity != Granularity::Element {
-            let scores = grouping.scores(&forget, f64::from(fs), &retain, f64::from(rs))?;
-            grouping.count(&scores, blend, histogram);
+            let scores = self.scores(grouping, &forget, &retain)?;
+            grouping.count(&scores, self.against.blend(), histogram);
             return Ok(());
         }
         let bins = device.allocate(BINS as u64 * 4)?;
-        for range in pieces(forget.len(), piece(device)) {
-            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
+        for range in pieces(retain.len(), self.piece(device)) {
+            let f = self.forget_piece(device, &forget, range.clone())?;
+            let r = device.upload_new(&retain[range.clone()])?;
             device.clear(&bins)?;
-            log_ratio_histogram::run(device, range.len(), &f, fs, &r, rs, blend, &bins)?;
+            self.pair(range.len(), (&f, &r)).count(device, &bins)?;
             histogram.add(&device.read::<u32>(&bins, BINS)?)?;
         }
         Ok(())
     }
 
-    fn values(&self, id: ParameterId) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// The forget importance, one for each form that it consists of, and the retain importance.
+    fn values(&self, id: ParameterId) -> Result<(Vec<Vec<f32>>, Vec<f32>)> {
         let parameter = &self.model.parameters[id];
-        Ok((self.forget.values(id, parameter)?, self.retain.values(id, parameter)?))
+        let forget = match self.forget.consensus() {
+            None => vec![self.forget.values(id, parameter)?],
+            Some((forms, _)) => {
+                forms.iter().map(|form| form.store.all(id, Accumulate::Square)).collect::<Result<_>>()?
+            }
+        };
+        Ok((forget, self.retain.values(id, parameter)?))
+    }
+
+    /// The forget importance of some elements on the device: as it was measured, or what its forms come to.
+    fn forget_piece(&self, device: &Device, forget: &[Vec<f32>], range: Range<usize>) -> Result<Buffer> {
+        let Some((forms, combine)) = self.forget.consensus() else { return device.upload_new(&forget[0][range]) };
+        let count = range.len();
+        let stack = device.allocate((forms.len() * count * 4) as u64)?;
+        for (k, values) in forget.iter().enumerate() {
+            device.upload(&stack, (k * count * 4) as u64, bytemuck::cast_slice(&values[range.clone()]))?;
+        }
+        let scales: Vec<f32> = forms.iter().map(Form::scale).collect();
+        let (scales, combined) = (device.upload_new(&scales)?, device.allocate(count as u64 * 4)?);
+        combine::run(device, count, forms.len(), combine.how(forms.len())?, &stack, &scales, &combined)?;
+        Ok(combined)
+    }
+
+    /// Elements in a piece. With forms, as many as take no more memory with the importances of all of them.
+    fn piece(&self, device: &Device) -> usize {
+        let Some((forms, _)) = self.forget.consensus() else { return piece(device) };
+        let allowed = self.groupings.iter().zip(&self.model.parameters).filter(|(grouping, _)| grouping.is_some());
+        let largest = allowed.map(|(_, parameter)| parameter.count()).max().unwrap_or(0);
+        (piece(device).min(largest) / forms.len() / 32 * 32).max(32)
+    }
+
+    /// The importances of whole groups. What the forms agree on is asked of a group as a whole.
+    fn scores(&self, grouping: &Grouping, forget: &[Vec<f32>], retain: &[f32]) -> Result<Vec<GroupScore>> {
+        let rs = f64::from(self.retain.scale());
+        let Some((forms, combine)) = self.forget.consensus() else {
+            return grouping.scores(&forget[0], f64::from(self.forget.scale()), retain, rs);
+        };
+        let of_form = |(form, values): (&Form, &Vec<f32>)| grouping.scores(values, f64::from(form.scale()), retain, rs);
+        let scores = forms.iter().zip(forget).map(of_form).collect::<Result<Vec<_>>>()?;
+        let combined = |group: usize| {
+            let forms: Vec<f64> = scores.iter().map(|scores| scores[group].forget).collect();
+            GroupScore { forget: combine.of(&forms), retain: scores[0][group].retain }
+        };
+        Ok((0..grouping.groups()).map(combined).collect())
+    }
+
+    /// How far the forms' own masks overlap, of elements (or groups) whose ratio for that form exceeds `threshold`; none where
+    /// the forget importance does not consist of forms.
+    ///
+    /// # Errors
+    /// When an importance cannot be read or the device failed.
+    pub fn overlap(&self, device: &Device, threshold: f32) -> Result<Option<Overlap>> {
+        let Some((forms, _)) = self.forget.consensus() else { return Ok(None) };
+        let mut overlap = Overlap::new(forms.iter().map(|form| form.name.clone()).collect());
+        for (id, grouping) in self.groupings.iter().enumerate() {
+            let Some(grouping) = grouping else { continue };
+            let (forget, retain) = self.values(id)?;
+            let (blend, rs) = (self.against.blend(), self.retain.scale());
+            if self.granularity != Granularity::Element {
+                let mask = |(form, values): (&Form, &Vec<f32>)| {
+                    let scores = grouping.scores(values, f64::from(form.scale()), &retain, f64::from(rs))?;
+                    Ok(grouping.select(&scores, blend, threshold))
+                };
+                overlap.add(&forms.iter().zip(&forget).map(mask).collect::<Result<Vec<_>>>()?);
+                continue;
+            }
+            for range in pieces(retain.len(), self.piece(device)) {
+                let (count, words) = (range.len(), mask_words(range.len()));
+                let r = device.upload_new(&retain[range.clone()])?;
+                let mask = |(form, values): (&Form, &Vec<f32>)| {
+                    let f = device.upload_new(&values[range.clone()])?;
+                    let pair = Pair { count, forget: &f, retain: &r, scales: (form.scale(), rs, blend) };
+                    device.read::<u32>(&pair.select(device, threshold)?, words)
+                };
+                overlap.add(&forms.iter().zip(&forget).map(mask).collect::<Result<Vec<_>>>()?);
+            }
+        }
+        Ok(Some(overlap))
     }
 
     /// The scales of both importances and the forget set's part in what is compared with.
@@ -179,31 +309,34 @@ impl Comparison {
         if let Some(bits) = self.groups(grouping, &forget, &retain, threshold)? {
             return Ok(Some(bits));
         }
-        let mut mask = Vec::with_capacity(mask_words(forget.len()));
-        for range in pieces(forget.len(), piece(device)) {
-            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
-            let piece = self.mask(device, range.len(), (&f, &r), threshold)?;
+        let mut mask = Vec::with_capacity(mask_words(retain.len()));
+        for range in pieces(retain.len(), self.piece(device)) {
+            let f = self.forget_piece(device, &forget, range.clone())?;
+            let r = device.upload_new(&retain[range.clone()])?;
+            let piece = self.pair(range.len(), (&f, &r)).select(device, threshold)?;
             mask.extend(device.read::<u32>(&piece, mask_words(range.len()))?);
         }
         Ok(Some(mask))
     }
 
     /// The mask of whole groups; none where elements are selected one by one.
-    fn groups(&self, grouping: &Grouping, forget: &[f32], retain: &[f32], threshold: f32) -> Result<Option<Vec<u32>>> {
+    fn groups(
+        &self,
+        grouping: &Grouping,
+        forget: &[Vec<f32>],
+        retain: &[f32],
+        threshold: f32,
+    ) -> Result<Option<Vec<u32>>> {
         if self.granularity == Granularity::Element {
             return Ok(None);
         }
-        let (fs, rs, blend) = self.scales();
-        let scores = grouping.scores(forget, f64::from(fs), retain, f64::from(rs))?;
-        Ok(Some(grouping.select(&scores, blend, threshold)))
+        let scores = self.scores(grouping, forget, retain)?;
+        Ok(Some(grouping.select(&scores, self.against.blend(), threshold)))
     }
 
-    /// The mask of a piece's elements, on the device.
-    fn mask(&self, device: &Device, count: usize, (f, r): (&Buffer, &Buffer), threshold: f32) -> Result<Buffer> {
-        let (fs, rs, blend) = self.scales();
-        let mask = device.allocate(mask_words(count) as u64 * 4)?;
-        select::run(device, count, f, fs, r, rs, blend, threshold, &mask)?;
-        Ok(mask)
+    /// Both importances of `count` elements on the device.
+    fn pair<'a>(&self, count: usize, (forget, retain): (&'a Buffer, &'a Buffer)) -> Pair<'a> {
+        Pair { count, forget, retain, scales: self.scales() }
     }
 
     /// Selects and dampens the elements of a parameter that is stored as `bytes`; none where it must not change.
@@ -219,27 +352,22 @@ impl Comparison {
     ) -> Result<Option<Edited>> {
         let Some(grouping) = &self.groupings[id] else { return Ok(None) };
         let (forget, retain) = self.values(id)?;
-        let (fs, rs, blend) = self.scales();
         let groups = self.groups(grouping, &forget, &retain, threshold)?;
         let mut edited = Edited { bytes: bytes.to_vec(), changed: 0, selected: 0 };
-        for range in pieces(forget.len(), piece(device)) {
-            let count = range.len();
-            let (f, r) = (device.upload_new(&forget[range.clone()])?, device.upload_new(&retain[range.clone()])?);
-            let words = mask_words(count);
+        for range in pieces(retain.len(), self.piece(device)) {
+            let f = self.forget_piece(device, &forget, range.clone())?;
+            let r = device.upload_new(&retain[range.clone()])?;
+            let (pair, words) = (self.pair(range.len(), (&f, &r)), mask_words(range.len()));
             let mask: Buffer = match &groups {
                 Some(bits) => device.upload_new(&bits[range.start / 32..range.start / 32 + words])?,
-                None => self.mask(device, count, (&f, &r), threshold)?,
+                None => pair.select(device, threshold)?,
             };
-            let selected: u64 = device.read::<u32>(&mask, words)?.iter().map(|word| u64::from(word.count_ones())).sum();
-            if selected == 0 {
-                continue;
+            let selected = count_selected(&device.read::<u32>(&mask, words)?);
+            if selected > 0 {
+                edited.selected += selected;
+                let stored = &mut edited.bytes[range.start * element.size()..range.end * element.size()];
+                pair.dampen(device, &mask, (element, stored), lambda)?;
             }
-            edited.selected += selected;
-            let stored = range.start * element.size()..range.end * element.size();
-            let weights = device.allocate(stored.len().next_multiple_of(4) as u64)?;
-            device.upload(&weights, 0, &bytes[stored.clone()])?;
-            dampen::run(device, count, element, &weights, &mask, &f, fs, &r, rs, blend, lambda)?;
-            device.download(&weights, 0, &mut edited.bytes[stored])?;
         }
         edited.changed = differing(element, bytes, &edited.bytes);
         Ok(Some(edited))
@@ -253,11 +381,11 @@ pub(super) fn differing(element: Element, old: &[u8], new: &[u8]) -> u64 {
 }
 
 /// Elements in a piece: a multiple of 32, so that pieces begin at whole words of a mask and of packed weights.
-fn piece(device: &Device) -> usize {
+pub(super) fn piece(device: &Device) -> usize {
     ((device.binding_limit() / 4).min(PIECE as u64) as usize / 32 * 32).max(32)
 }
 
-fn pieces(count: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn pieces(count: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(piece).map(move |first| first..(first + piece).min(count))
 }
 

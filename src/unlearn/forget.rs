@@ -14,7 +14,8 @@ use super::edit::{Comparison, DampenedWeights, Dampening, Edit};
 use super::importance::ImportanceSink;
 use super::measured::Measured;
 use super::methods::Trial;
-use super::selection::{Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
+use super::overlap::Overlap;
+use super::selection::{Against, Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
 use super::store::Store;
 use crate::checkpoint::{Checkpoint, PatchWriter, StagedCheckpoint, stage_edited};
 use crate::device::Device;
@@ -23,7 +24,7 @@ use crate::model::batch::Tokens;
 use crate::model::weights::WeightSource;
 use crate::model::{Model, Parameter, ParameterId};
 use crate::random::Random;
-use crate::stream::{Pass, PassOptions, Progress, Unit};
+use crate::stream::{Pass, PassOptions, PassReport, Progress, Unit};
 use crate::{Error, Result};
 
 /// Retain samples that are held out, at most.
@@ -94,6 +95,8 @@ pub struct Outcome {
     pub held_out: Option<LossChange>,
     /// The loss on the forget set.
     pub forget: Option<LossChange>,
+    /// How far the masks of the forms overlap, where they were measured one by one.
+    pub overlap: Option<Overlap>,
     /// Why the choice must not be carried out, if it must not.
     pub refused: Option<String>,
 }
@@ -112,6 +115,7 @@ impl Outcome {
             repaired: None,
             held_out: None,
             forget: None,
+            overlap: None,
             refused: None,
         }
     }
@@ -155,11 +159,15 @@ pub fn measure(
 ) -> Result<Measured> {
     let mut sink = ImportanceSink::new(&pass.model, vec![Accumulate::Square], &mut *store).only(wanted.to_vec());
     let report = pass.gradients(units, &mut sink, progress)?;
-    if let Some(number) = report.losses.iter().position(|loss| !loss.mean().is_finite()) {
-        let loss = report.losses[number].mean();
-        return Err(Error::Failed(format!("the loss of sample {number} is {loss}: no importance can be made of it")));
-    }
+    check_losses(&report)?;
     Ok(Measured::sums(store, units.len(), report.losses.len()))
+}
+
+/// Whether importance can be made of these losses' gradients.
+pub(super) fn check_losses(report: &PassReport) -> Result<()> {
+    let Some(number) = report.losses.iter().position(|loss| !loss.mean().is_finite()) else { return Ok(()) };
+    let loss = report.losses[number].mean();
+    Err(Error::Failed(format!("the loss of sample {number} is {loss}: no importance can be made of it")))
 }
 
 /// The samples by which a choice is judged.
@@ -175,16 +183,14 @@ pub struct Judges {
 struct Attempt<'a> {
     device: &'a Device,
     model: &'a Arc<Model>,
-    base: &'a Arc<dyn WeightSource>,
-    comparison: &'a Arc<Comparison>,
+    edited: &'a dyn Fn(Dampening) -> Arc<dyn WeightSource>,
     options: PassOptions,
 }
 
 impl Attempt<'_> {
     /// The mean loss of `samples` with an edit.
     fn loss(&self, dampening: Dampening, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<f64> {
-        let weights = DampenedWeights::new(self.base.clone(), self.comparison.clone(), dampening, self.device);
-        let pass = Pass::over(self.device, self.model.clone(), Arc::new(weights), self.options)?;
+        let pass = Pass::over(self.device, self.model.clone(), (self.edited)(dampening), self.options)?;
         mean_loss(&pass, samples, progress)
     }
 }
@@ -206,40 +212,68 @@ pub fn choose(
     options: PassOptions,
     progress: Progress<'_>,
 ) -> Result<Outcome> {
+    // Ratios; before and after of both sets; the search.
+    let total = 1 + judged(method);
+    let histogram = comparison.ratios(device, &|done, of| progress(done * STEPS / of.max(1), total * STEPS))?;
+    let edited = |dampening| -> Arc<dyn WeightSource> {
+        Arc::new(DampenedWeights::new(base.clone(), comparison.clone(), dampening, device))
+    };
+    let progress = |done: u64, of: u64| progress(STEPS + done * (total - 1) * STEPS / of.max(1), total * STEPS);
+    let ratios = (histogram, comparison.against());
+    choose_by(device, model, (base, &edited), ratios, judges, (method, limit), options, &progress)
+}
+
+/// Evaluations that choosing by a method takes.
+fn judged(method: Method) -> u64 {
+    4 + if matches!(method, Method::Dampen { .. }) { SEARCH } else { 0 }
+}
+
+/// As [`choose`], of `ratios` that were counted already; `edited` makes the weights with an edit.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_by(
+    device: &Device,
+    model: &Arc<Model>,
+    (base, edited): (&Arc<dyn WeightSource>, &dyn Fn(Dampening) -> Arc<dyn WeightSource>),
+    (histogram, against): (LogRatioHistogram, Against),
+    judges: &Judges,
+    (method, limit): (Method, f64),
+    options: PassOptions,
+    progress: Progress<'_>,
+) -> Result<Outcome> {
     if !(limit >= 0.0 && limit.is_finite()) {
         return Err(Error::argument(format!("the loss may rise by a share from 0, not by {limit}")));
     }
     let searches = matches!(method, Method::Dampen { .. });
-    // Ratios; before and after of both sets; the search.
-    let total = (1 + 4 + if searches { SEARCH } else { 0 }) * STEPS;
+    let total = judged(method) * STEPS;
     let at = |step: u64| move |done: u64, of: u64| progress(step * STEPS + done * STEPS / of.max(1), total);
-    let histogram = comparison.ratios(device, &at(0))?;
     let before = Pass::over(device, model.clone(), base.clone(), options)?;
-    let forget_before = mean_loss(&before, &judges.forget, &at(1))?;
-    let held_out_before = mean_loss(&before, &judges.held_out, &at(2))?;
+    let forget_before = mean_loss(&before, &judges.forget, &at(0))?;
+    let held_out_before = mean_loss(&before, &judges.held_out, &at(1))?;
     drop(before);
-    let trial = Attempt { device, model, base, comparison, options };
+    let trial = Attempt { device, model, edited, options };
     let mut outcome = Outcome::new(histogram);
     // The held-out loss of every threshold that was tried: few weights may have few ratios, so that shares that differ select
     // the same, and the threshold that is chosen is one of them.
     let mut tried: Vec<(f32, f64)> = Vec::new();
     let (rule, after) = match method {
-        Method::Fixed(rule) => (rule, 3),
+        Method::Fixed(rule) => (rule, 2),
         Method::Dampen { lambda } => {
             let found = search(&mut outcome, limit, |threshold, step| {
                 let known = tried.iter().find(|(of, _)| *of == threshold).map(|(_, loss)| *loss);
                 let after = match known {
                     Some(loss) => loss,
-                    None => trial.loss(Dampening { threshold, lambda }, &judges.held_out, &at(3 + step))?,
+                    None => trial.loss(Dampening { threshold, lambda }, &judges.held_out, &at(2 + step))?,
                 };
                 tried.push((threshold, after));
                 Ok(LossChange { before: held_out_before, after }.rise())
             })?;
             let Some(share) = found else { return Ok(outcome) };
-            (Rule::Share { share, lambda }, 3 + SEARCH)
+            (Rule::Share { share, lambda }, 2 + SEARCH)
         }
     };
-    let choice = match rule.choose(&outcome.histogram, comparison.against(), 1.0) {
+    let choice = match rule.choose(&outcome.histogram, against, 1.0) {
         Err(Error::Failed(reason)) => {
             outcome.refused = Some(reason);
             return Ok(outcome);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::store::Store;
 use crate::checkpoint::{AtomicFile, Declaration, Dtype, TensorFileWriter};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Download};
 use crate::kernels::{Accumulate, Window, embedding, linear, vector};
 use crate::model::sink::{Context, MatrixSite, Part, Sink, TableSite, VectorSite};
 use crate::model::weights::slice_rows;
@@ -90,12 +90,21 @@ pub struct ImportanceSink<'a> {
     wanted: Vec<bool>,
     store: &'a mut dyn Store,
     active: Vec<Active>,
+    leaving: Vec<Leaving>,
+    names: Vec<String>,
+}
+
+/// A part's sums on their way from the device, a download for each slice of its rows.
+struct Leaving {
+    part: Part,
+    accumulate: Accumulate,
+    slices: Vec<Download<f32>>,
 }
 
 /// A part on the device: for each slice of its rows a buffer for each kind of accumulation.
-struct Active {
-    part: Part,
-    slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
+pub(super) struct Active {
+    pub(super) part: Part,
+    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
 }
 
 impl std::fmt::Debug for ImportanceSink<'_> {
@@ -107,7 +116,14 @@ impl std::fmt::Debug for ImportanceSink<'_> {
 impl<'a> ImportanceSink<'a> {
     /// A sink for these sums of all parameters.
     pub fn new(model: &Model, accumulate: Vec<Accumulate>, store: &'a mut dyn Store) -> Self {
-        ImportanceSink { accumulate, wanted: vec![true; model.parameters.len()], store, active: Vec::new() }
+        ImportanceSink {
+            accumulate,
+            wanted: vec![true; model.parameters.len()],
+            store,
+            active: Vec::new(),
+            leaving: Vec::new(),
+            names: model.parameters.iter().map(|parameter| parameter.name.clone()).collect(),
+        }
     }
 
     /// Only of the parameters for which `wanted` is set.
@@ -115,6 +131,23 @@ impl<'a> ImportanceSink<'a> {
     pub fn only(mut self, wanted: Vec<bool>) -> Self {
         self.wanted = wanted;
         self
+    }
+
+    /// What this visit accumulated, still on the device; it is no longer the sink's.
+    pub(super) fn take(&mut self) -> Vec<Active> {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Brings what a part accumulated to the store.
+    pub(super) fn store(&mut self, device: &Device, active: &Active) -> Result<()> {
+        let leaving = self.leaving(device, active)?;
+        self.keep(device, leaving)?;
+        self.settle(device)
+    }
+
+    /// All of a parameter's sums that were stored.
+    pub(super) fn stored(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.store.all(parameter, accumulate)
     }
 
     fn active(&self, parameter: ParameterId) -> Result<&Active> {
@@ -221,17 +254,47 @@ impl Sink for ImportanceSink<'_> {
         Ok(())
     }
 
+    /// Begins the downloads of this visit, and meanwhile stores the one before.
     fn end(&mut self, device: &Device) -> Result<()> {
-        for Active { part, slices } in std::mem::take(&mut self.active) {
-            for (i, accumulate) in self.accumulate.iter().enumerate() {
-                let mut values = vec![0.0; part.count()];
-                for (rows, buffers) in &slices {
-                    let first = (rows.start - part.rows.start) * part.columns;
-                    let target = &mut values[first..first + rows.len() * part.columns];
-                    device.download(&buffers[i], 0, bytemuck::cast_slice_mut(target))?;
-                }
-                self.store.save(&part, *accumulate, values)?;
+        let mut leaving = Vec::new();
+        for active in self.take() {
+            leaving.extend(self.leaving(device, &active)?);
+        }
+        // Without this the device would hear of the downloads only when something waits for them.
+        device.submit()?;
+        self.keep(device, leaving)?;
+        // The CPU's are here already, and would only take memory.
+        if device.is_cpu() { self.settle(device) } else { Ok(()) }
+    }
+
+    fn settle(&mut self, device: &Device) -> Result<()> {
+        self.keep(device, Vec::new())
+    }
+}
+
+impl ImportanceSink<'_> {
+    /// Begins the downloads of a part.
+    fn leaving(&self, device: &Device, Active { part, slices }: &Active) -> Result<Vec<Leaving>> {
+        let of = |(i, accumulate): (usize, &Accumulate)| {
+            let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Buffer>)| {
+                device.read_later(&buffers[i], rows.len() * part.columns)
+            };
+            let slices = slices.iter().map(slice).collect::<Result<_>>()?;
+            Ok(Leaving { part: part.clone(), accumulate: *accumulate, slices })
+        };
+        self.accumulate.iter().enumerate().map(of).collect()
+    }
+
+    /// Stores what is leaving the device, after which `next` is.
+    fn keep(&mut self, device: &Device, next: Vec<Leaving>) -> Result<()> {
+        for Leaving { part, accumulate, slices } in std::mem::replace(&mut self.leaving, next) {
+            let mut slices = slices.into_iter().map(Download::finish);
+            let mut values: Vec<f32> = slices.next().transpose()?.unwrap_or_default();
+            for slice in slices {
+                values.extend_from_slice(&slice?);
             }
+            let _span = device.span(|| format!("storing the importance of {}", self.names[part.parameter]));
+            self.store.save(&part, accumulate, values)?;
         }
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! The Fisher diagonal of a set of samples, ready to be compared with that of another: sums in a store, or the figures of an
 //! importance file.
 
+use std::ops::Range;
+
 use super::importance::Kind;
+use super::selection::Combine;
 use super::store::Store;
 use crate::checkpoint::TensorFile;
 use crate::kernels::Accumulate;
+use crate::kernels::update::combine::{Params, reference};
 use crate::model::{Model, Parameter, ParameterId};
 use crate::{Element, Error, Result};
 
@@ -22,6 +26,28 @@ enum Source {
     File(TensorFile),
     /// The same figure for every element.
     Constant(f32),
+    /// Sums of squares for each of several forms.
+    Forms {
+        forms: Vec<Form>,
+        combine: Combine,
+    },
+}
+
+/// The sums of squares of one form's gradients.
+pub struct Form {
+    /// Its name.
+    pub name: String,
+    /// The sums.
+    pub store: Box<dyn Store + Send + Sync>,
+    /// Over so many gradients.
+    pub units: usize,
+}
+
+impl Form {
+    /// What turns its sums into means.
+    pub fn scale(&self) -> f32 {
+        (1.0 / self.units as f64) as f32
+    }
 }
 
 impl std::fmt::Debug for Measured {
@@ -35,6 +61,19 @@ impl Measured {
     /// has a gradient of its own).
     pub fn sums(store: Box<dyn Store + Send + Sync>, units: usize, samples: usize) -> Self {
         Measured { source: Source::Sums { store, units }, samples }
+    }
+
+    /// Sums for each of several forms, and how they become one importance, of `samples` samples.
+    pub fn forms(forms: Vec<Form>, combine: Combine, samples: usize) -> Self {
+        Measured { source: Source::Forms { forms, combine }, samples }
+    }
+
+    /// The forms of which it consists and how they become one importance; none where it is one already.
+    pub fn consensus(&self) -> Option<(&[Form], Combine)> {
+        match &self.source {
+            Source::Forms { forms, combine } if forms.len() > 1 => Some((forms, *combine)),
+            _ => None,
+        }
     }
 
     /// The same `value` for every element: what scores are compared with that need no second measurement.
@@ -89,7 +128,8 @@ impl Measured {
     pub fn scale(&self) -> f32 {
         match self.source {
             Source::Sums { units, .. } => (1.0 / units as f64) as f32,
-            Source::File(_) | Source::Constant(_) => 1.0,
+            Source::Forms { ref forms, .. } if forms.len() == 1 => forms[0].scale(),
+            Source::File(_) | Source::Constant(_) | Source::Forms { .. } => 1.0,
         }
     }
 
@@ -98,13 +138,41 @@ impl Measured {
     /// # Errors
     /// When they cannot be read.
     pub fn values(&self, id: ParameterId, parameter: &Parameter) -> Result<Vec<f32>> {
+        self.range(id, parameter, 0..parameter.count())
+    }
+
+    /// The values of some of a parameter's elements, before the scale.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn range(&self, id: ParameterId, parameter: &Parameter, elements: Range<usize>) -> Result<Vec<f32>> {
         match &self.source {
-            Source::Sums { store, .. } => store.all(id, Accumulate::Square),
-            Source::Constant(value) => Ok(vec![*value; parameter.count()]),
+            Source::Sums { store, .. } => {
+                let mut all = store.all(id, Accumulate::Square)?;
+                all.truncate(elements.end);
+                all.drain(..elements.start);
+                Ok(all)
+            }
+            Source::Constant(value) => Ok(vec![*value; elements.len()]),
+            Source::Forms { forms, combine } => {
+                let mut stack = Vec::with_capacity(forms.len() * elements.len());
+                for form in forms {
+                    stack.extend_from_slice(&form.store.all(id, Accumulate::Square)?[elements.clone()]);
+                }
+                if forms.len() == 1 {
+                    return Ok(stack);
+                }
+                let scales: Vec<f32> = forms.iter().map(Form::scale).collect();
+                let (count, how) = (elements.len(), combine.how(forms.len())?);
+                let params = Params { count: crate::kernels::index(count)?, forms: forms.len() as u32, rank: 1 };
+                let mut combined = vec![0.0; count];
+                reference(&params, how, &stack, &scales, &mut combined);
+                Ok(combined)
+            }
             Source::File(file) => {
                 let missing = || Error::file(file.path(), &parameter.name, "the tensor is missing");
                 let tensor = file.tensor(&parameter.name).ok_or_else(missing)?;
-                Ok(bytemuck::pod_collect_to_vec(file.bytes(tensor)))
+                Ok(bytemuck::pod_collect_to_vec(&file.bytes(tensor)[4 * elements.start..4 * elements.end]))
             }
         }
     }

@@ -1,14 +1,18 @@
 //! Measure, choose, change: importance of parameters for sets of samples, the rules that select by it, and the updates.
 
+pub mod accuracy;
 pub mod edit;
 pub mod estimator;
 pub mod forget;
+pub mod forms;
+pub mod fused;
 pub mod grads;
 pub mod importance;
 pub mod measured;
 pub mod methods;
 pub mod names;
 pub mod norms;
+pub mod overlap;
 pub mod redirect;
 pub mod resume;
 pub mod selection;

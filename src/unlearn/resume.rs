@@ -53,11 +53,14 @@ pub enum Start {
     },
 }
 
+/// Names everything that a run's result depends on. It is asked for when it is needed: when an earlier run was found, and
+/// otherwise when the first visit is complete, since the hashes in it take as long as reading the model.
+pub type Key<'a> = &'a dyn Fn() -> String;
+
 /// A run that leaves its partial result in a directory.
-#[derive(Debug)]
 pub struct ResumableRun<'a> {
     directory: PathBuf,
-    key: &'a str,
+    key: Key<'a>,
     found: bool,
     _lock: File,
 }
@@ -86,12 +89,18 @@ struct Point {
     losses: Vec<usize>,
 }
 
+impl std::fmt::Debug for ResumableRun<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumableRun").field("directory", &self.directory).field("found", &self.found).finish()
+    }
+}
+
 impl<'a> ResumableRun<'a> {
-    /// Takes `directory` for this run. `key` names everything that the result depends on.
+    /// Takes `directory` for this run.
     ///
     /// # Errors
     /// When the directory holds something else, another process works in it, or it cannot be made.
-    pub fn begin(directory: &Path, key: &'a str) -> Result<Self> {
+    pub fn begin(directory: &Path, key: Key<'a>) -> Result<Self> {
         let failed = |e| Error::writing(directory, e);
         let found = match fs::create_dir(directory) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => true,
@@ -121,7 +130,7 @@ impl<'a> ResumableRun<'a> {
     /// going on, needs the same memory.
     pub fn memory(&self) -> Option<(u64, u64)> {
         let state = read_state(&self.directory).ok()?;
-        (state.key == self.key).then_some((state.device_memory, state.host_memory))
+        (state.key == (self.key)()).then_some((state.device_memory, state.host_memory))
     }
 
     /// Accumulates over `units`, from where an interrupted run stopped. `on_start` hears where that is.
@@ -143,7 +152,7 @@ impl<'a> ResumableRun<'a> {
         let state = State {
             format: FORMAT.into(),
             version: VERSION,
-            key: self.key.into(),
+            key: String::new(),
             plan: fingerprint(&plan),
             device_memory: device,
             host_memory: host,
@@ -155,10 +164,9 @@ impl<'a> ResumableRun<'a> {
             Err(reason) => (Start::Over { reason }, None),
         };
         on_start(&start);
-        let mut diary = Diary { directory: &self.directory, state };
+        let mut diary = Diary { directory: &self.directory, key: self.key, state };
         if point.is_none() {
             self.clear()?;
-            diary.write_state()?;
         }
         let report = pass.resumable_gradients(units, &mut sink, &mut diary, point, progress)?;
         Ok((store, report))
@@ -169,12 +177,12 @@ impl<'a> ResumableRun<'a> {
     /// # Errors
     /// When it cannot be written.
     pub fn mark_complete(&self) -> Result<()> {
-        replace(&self.directory.join(COMPLETE), self.key.as_bytes())
+        replace(&self.directory.join(COMPLETE), (self.key)().as_bytes())
     }
 
     /// Whether an interrupted run of this key had begun to write its output.
     pub fn was_complete(&self) -> bool {
-        fs::read(self.directory.join(COMPLETE)).is_ok_and(|key| key == self.key.as_bytes())
+        fs::read(self.directory.join(COMPLETE)).is_ok_and(|key| key == (self.key)().as_bytes())
     }
 
     /// Removes the directory: its result has been written elsewhere, or is not wanted.
@@ -200,7 +208,7 @@ impl<'a> ResumableRun<'a> {
             return Ok(None);
         }
         let found = read_state(&self.directory)?;
-        if found.key != state.key {
+        if found.key != (self.key)() {
             return Err("it was made of another model, other data or with other settings".into());
         }
         let Some(saved) = found.point else { return Ok(None) };
@@ -245,6 +253,7 @@ impl<'a> ResumableRun<'a> {
 /// Writes down every complete visit.
 struct Diary<'a> {
     directory: &'a Path,
+    key: Key<'a>,
     state: State,
 }
 
@@ -257,6 +266,9 @@ impl Diary<'_> {
 
 impl Journal for Diary<'_> {
     fn visited(&mut self, point: &mut dyn FnMut() -> Result<ResumePoint>) -> Result<()> {
+        if self.state.key.is_empty() {
+            self.state.key = (self.key)();
+        }
         let mut point = point()?;
         if point.stage == 0 {
             // The next group starts afresh.

@@ -2,10 +2,16 @@
 mod covariance;
 mod matmul_nn;
 mod matmul_nt;
+mod mixed_importance;
+mod mixed_nn;
+mod mixed_nt;
+mod row_exponents;
 mod weight_grads;
 mod weight_importance;
 
 use efface::Element;
+use efface::device::Device;
+use efface::kernels::precision::Unit;
 use kernels_tests::Random;
 
 /// A random stored matrix: its bytes, and its numbers after the rounding of storage.
@@ -31,4 +37,29 @@ fn gradient(begin: usize, end: usize, left: &[Vec<f64>], right: &[Vec<f64>]) -> 
 /// The columns of a window, token by token, as float64.
 fn dense(values: &[f32], stride: usize, offset: usize, width: usize) -> Vec<Vec<f64>> {
     values.chunks(stride).map(|row| row[offset..offset + width].iter().map(|v| f64::from(*v)).collect()).collect()
+}
+
+/// The nearest number of half precision's eleven digits, whatever its size: what matrix units see of it, if scaling keeps it
+/// in their range.
+fn eleven_digits(value: f64) -> f64 {
+    if value == 0.0 {
+        return 0.0;
+    }
+    let unit = 2f64.powi(value.abs().log2().floor() as i32 - 10);
+    (value / unit).round_ties_even() * unit
+}
+
+/// What `device` can compute mixed precision with: matrix units, if it has any, and the emulation.
+fn units(device: &Device) -> impl Iterator<Item = Unit> {
+    Unit::ALL.into_iter().filter(|unit| unit.is_offered(device.features()))
+}
+
+/// Random rows of activations whose sizes are powers of two far beyond the range of half precision, a row of zeros among them.
+fn rows_of_all_sizes(random: &mut Random, rows: usize, stride: usize) -> Vec<f32> {
+    let mut values = Vec::new();
+    for row in 0..rows {
+        let size = if row == 1 { 0.0 } else { 2f32.powi(random.size(0, 80) as i32 - 60) };
+        values.extend(random.values(stride).into_iter().map(|v| v * size));
+    }
+    values
 }

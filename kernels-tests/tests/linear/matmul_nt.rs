@@ -3,7 +3,7 @@
 use efface::Element;
 use efface::kernels::linear::matmul_nt::{Params, reference, run};
 use efface::kernels::{Matrix, Window};
-use kernels_tests::{Random, assert_close, devices, wide};
+use kernels_tests::{Random, assert_close, devices, variants, wide};
 
 use crate::stored;
 
@@ -118,6 +118,55 @@ fn other_tokens_in_the_launch_change_no_bits() {
             for some in [2, 3, random.size(4, 16), 17, random.size(18, tokens)] {
                 assert_eq!(product(some), all[..some * rows], "{} {element:?} {some}", device.name());
             }
+        }
+    }
+}
+
+/// Every tile, with edges and without, in the middle of a batch and at its end, gives the same bits.
+#[test]
+fn all_tiles_give_the_same_bits() {
+    let mut random = Random::new("linear/matmul_nt tiles");
+    // Whole tiles of every size, and slices of whole depth; then the same numbers where no vector is whole.
+    let (tokens, rows, columns) = (random.size(129, 140), 128, 16 * random.size(1, 3));
+    let (x, y) = (random.values(tokens * columns), random.values(tokens * rows));
+    let widen = |values: &[f32], width: usize| -> Vec<f32> {
+        values.chunks(width).flat_map(|row| [&[7.0], row, &[7.0, 7.0]].concat()).collect()
+    };
+    for element in Element::ALL {
+        let (bytes, w) = stored(&mut random, element, rows * columns);
+        let p = Params {
+            tokens: tokens as u32,
+            rows: rows as u32,
+            columns: columns as u32,
+            x_stride: columns as u32,
+            x_offset: 0,
+            y_stride: rows as u32,
+            y_offset: 0,
+            accumulate: 1,
+        };
+        let want = formula(&p, &wide(&x), &wide(&w), &wide(&y));
+        let mut first: Option<Vec<f32>> = None;
+        // How an element is unpacked has nothing to do with the tile: of the narrow ones, one tile will do.
+        let tiles = if element == Element::F32 { usize::MAX } else { 2 };
+        for (name, device) in variants("linear/matmul_nt").into_iter().take(tiles) {
+            let bw = device.upload_new(&bytes).unwrap();
+            let matrix = Matrix { buffer: &bw, element, rows, columns };
+            let [bx, by] = [&x, &y].map(|v| device.upload_new(v).unwrap());
+            run(&device, tokens, Window::all(&bx, columns), matrix, Window::all(&by, rows), true).unwrap();
+            let got = device.read::<f32>(&by, y.len()).unwrap();
+            assert_close(&format!("{name} {element:?}"), &got, &want, 1e-6);
+            if device.is_cpu() {
+                continue;
+            }
+            let first = first.get_or_insert_with(|| got.clone());
+            assert_eq!(*first, got, "{name} {element:?}");
+
+            let (bx, by) =
+                (device.upload_new(&widen(&x, columns)).unwrap(), device.upload_new(&widen(&y, rows)).unwrap());
+            let (x_window, y_window) = (Window::at(&bx, columns + 3, 1), Window::at(&by, rows + 3, 1));
+            run(&device, tokens, x_window, matrix, y_window, true).unwrap();
+            let got = device.read::<f32>(&by, tokens * (rows + 3)).unwrap();
+            assert_eq!(widen(first, rows), got, "{name} {element:?} with edges");
         }
     }
 }

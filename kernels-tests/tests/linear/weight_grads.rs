@@ -2,7 +2,7 @@
 
 use efface::kernels::Window;
 use efface::kernels::linear::weight_grads::{Params, reference, run};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
 use crate::{dense, gradient};
 
@@ -80,5 +80,33 @@ fn a_unit_without_tokens_has_a_gradient_of_zero() {
         run(device, 1..1, Window::all(&bl, rows), Window::all(&br, columns), rows, columns, &bg).unwrap();
         let got = device.read::<f32>(&bg, rows * columns).unwrap();
         assert!(got.iter().all(|g| *g == 0.0), "{}", device.name());
+    }
+}
+
+/// Every tile, with edges and without, gives the same bits.
+#[test]
+fn all_tiles_give_the_same_bits() {
+    let mut random = Random::new("linear/weight_grads tiles");
+    let (rows, columns, tokens) = (128, 128, random.size(20, 60));
+    let [left, right] = [rows, columns].map(|width| random.values(tokens * width));
+    let pad = |values: &[f32], width: usize| -> Vec<f32> {
+        values.chunks(width).flat_map(|row| [&[7.0], row].concat()).collect()
+    };
+    let want = gradient(1, tokens, &dense(&left, rows, 0, rows), &dense(&right, columns, 0, columns));
+    let mut first: Option<Vec<f32>> = None;
+    for (name, device) in variants("linear/weight_grads") {
+        let on = |left: &[f32], right: &[f32], before: usize| {
+            let [bl, br] = [left, right].map(|v| device.upload_new(v).unwrap());
+            let bg = device.allocate((rows * columns * 4) as u64).unwrap();
+            let (l, r) = (Window::at(&bl, rows + before, before), Window::at(&br, columns + before, before));
+            run(&device, 1..tokens, l, r, rows, columns, &bg).unwrap();
+            device.read::<f32>(&bg, rows * columns).unwrap()
+        };
+        let got = on(&left, &right, 0);
+        assert_close(&name, &got, &want, 1e-6);
+        assert_eq!(on(&pad(&left, rows), &pad(&right, columns), 1), got, "{name} with edges");
+        if !device.is_cpu() {
+            assert_eq!(*first.get_or_insert_with(|| got.clone()), got, "{name}");
+        }
     }
 }

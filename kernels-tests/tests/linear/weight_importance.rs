@@ -4,7 +4,7 @@
 use efface::device::Device;
 use efface::kernels::linear::weight_importance::{Params, reference, run};
 use efface::kernels::{Accumulate, Segments, Window};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
 use crate::{dense, gradient};
 
@@ -175,6 +175,50 @@ fn splits_keep_the_bits() {
             };
             let rest = part.on(device, accumulate, 0, 7, &part.importance);
             assert_eq!(rest, whole[cut_row * columns..], "{} rows", device.name());
+        }
+    }
+}
+
+/// Every tile, with edges and without, gives the same bits. Among the units are empty ones, which leave no trace, and ones
+/// that end within what is staged at a time, at its end and beyond it.
+#[test]
+fn all_tiles_give_the_same_bits() {
+    let mut random = Random::new("linear/weight_importance tiles");
+    let offsets = vec![2, 2, 3, 18, 18, 18, 34, 50, 50 + random.size(17, 40) as u32];
+    let offsets: Vec<u32> = offsets.iter().copied().chain([*offsets.last().unwrap()]).collect();
+    let (rows, columns) = (128, 128);
+    let tokens = *offsets.last().unwrap() as usize;
+    let [left, right] = [rows, columns].map(|width| random.values(tokens * width));
+    let importance = random.values(rows * columns);
+    let shift = |values: &[f32], width: usize, before: usize, after: usize| -> Vec<f32> {
+        values.chunks(width).flat_map(|row| [&vec![7.0; before], row, &vec![7.0; after]].concat()).collect()
+    };
+    let odd = Batch {
+        rows,
+        columns,
+        offsets: offsets.clone(),
+        left: shift(&left, rows, LEFT_OFFSET, 3 - LEFT_OFFSET),
+        right: shift(&right, columns, RIGHT_OFFSET, 6 - RIGHT_OFFSET),
+        importance: importance.clone(),
+    };
+    for accumulate in Accumulate::ALL {
+        let want = odd.formula(accumulate);
+        let mut first: Option<Vec<f32>> = None;
+        // Neither has the tile anything to do with what becomes of a gradient: one will do for the others.
+        let tiles = if accumulate == Accumulate::Square { usize::MAX } else { 2 };
+        for (name, device) in variants("linear/weight_importance").into_iter().take(tiles) {
+            let with_edges = odd.on(&device, accumulate, 0, offsets.len() - 1, &importance);
+            assert_close(&format!("{name} {accumulate:?}"), &with_edges, &want, 1e-6);
+
+            let [bl, br, bf] = [&left, &right, &importance].map(|v| device.upload_new(v).unwrap());
+            let bo = device.upload_new(&offsets).unwrap();
+            let segments = Segments::new(&bo, &offsets);
+            let (l, r) = (Window::all(&bl, rows), Window::all(&br, columns));
+            run(&device, accumulate, segments, l, r, rows, columns, &bf).unwrap();
+            assert_eq!(device.read::<f32>(&bf, rows * columns).unwrap(), with_edges, "{name} {accumulate:?} edges");
+            if !device.is_cpu() {
+                assert_eq!(*first.get_or_insert_with(|| with_edges.clone()), with_edges, "{name} {accumulate:?}");
+            }
         }
     }
 }

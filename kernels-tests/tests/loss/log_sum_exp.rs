@@ -2,7 +2,7 @@
 
 use efface::kernels::loss::log_sum_exp::{Params, reference, run};
 use efface::kernels::loss::{NO_TARGET, initial_state, nll};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
 use crate::{slice, slices};
 
@@ -43,4 +43,20 @@ fn matches_float64_whatever_the_slices() {
     let params = Params { tokens: tokens as u32, width: vocabulary as u32, first_column: 0 };
     reference(&params, &logits, &targets, &mut state);
     assert_close("reference", &losses(&state), &want, 1e-5);
+}
+
+/// With subgroups and without, the same bits.
+#[test]
+fn all_reductions_give_the_same_bits() {
+    let mut random = Random::new("loss/log_sum_exp reductions");
+    let (tokens, vocabulary) = (random.size(2, 9), random.size(600, 1500));
+    let logits = random.values(tokens * vocabulary);
+    let mut first: Option<Vec<f32>> = None;
+    for (name, device) in variants("loss/log_sum_exp").into_iter().filter(|(_, device)| !device.is_cpu()) {
+        let state = device.upload_new(&initial_state(tokens)).unwrap();
+        let (bl, bt) = (device.upload_new(&logits).unwrap(), device.upload_new(&vec![0u32; tokens]).unwrap());
+        run(&device, tokens, vocabulary, 0, &bl, &bt, &state).unwrap();
+        let got = device.read::<f32>(&state, 3 * tokens).unwrap();
+        assert_eq!(*first.get_or_insert_with(|| got.clone()), got, "{name}");
+    }
 }

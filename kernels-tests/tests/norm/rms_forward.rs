@@ -2,7 +2,7 @@
 
 use efface::kernels::Window;
 use efface::kernels::norm::rms_forward::{Params, reference, run};
-use kernels_tests::{Random, assert_close, devices, wide};
+use kernels_tests::{Random, assert_close, devices, variants, wide};
 
 use crate::{row_of, widths};
 
@@ -67,5 +67,23 @@ fn many_rows() {
         let columns = heads * width;
         run(device, tokens, heads, width, 1e-5, Window::all(&bx, columns), &bg, Window::all(&by, columns)).unwrap();
         assert_close(&device.name(), &device.read::<f32>(&by, x.len()).unwrap(), &want, 1e-6);
+    }
+}
+
+/// With subgroups and without, the same bits.
+#[test]
+fn all_reductions_give_the_same_bits() {
+    let mut random = Random::new("norm/rms_forward reductions");
+    for width in widths(&mut random) {
+        let tokens = random.size(1, 9);
+        let (x, gain) = (random.values(tokens * width), random.values(width));
+        let mut first: Option<Vec<f32>> = None;
+        for (name, device) in variants("norm/rms_forward").into_iter().filter(|(_, device)| !device.is_cpu()) {
+            let (bx, bg) = (device.upload_new(&x).unwrap(), device.upload_new(&gain).unwrap());
+            let by = device.allocate((tokens * width * 4) as u64).unwrap();
+            run(&device, tokens, 1, width, 1e-5, Window::all(&bx, width), &bg, Window::all(&by, width)).unwrap();
+            let got = device.read::<f32>(&by, tokens * width).unwrap();
+            assert_eq!(*first.get_or_insert_with(|| got.clone()), got, "{name}, {width}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Sums of squares on every device: every block its own partial, and all of them together the whole sum.
 
 use efface::kernels::reduce::square_sum::{Params, partial_count, reference, run};
-use kernels_tests::{Random, assert_close, devices};
+use kernels_tests::{Random, assert_close, devices, variants};
 
 #[test]
 fn matches_float64() {
@@ -27,5 +27,20 @@ fn matches_float64() {
         reference(&Params { count: count as u32 }, &wide, &mut plain);
         let plain: Vec<f32> = plain.iter().map(|p| *p as f32).collect();
         assert_close("reference", &plain, &want, 1e-6);
+    }
+}
+
+/// With subgroups and without, the same bits.
+#[test]
+fn all_reductions_give_the_same_bits() {
+    let mut random = Random::new("reduce/square_sum reductions");
+    let count = random.size(4097, 20_000);
+    let x = random.values(count);
+    let mut first: Option<Vec<f32>> = None;
+    for (name, device) in variants("reduce/square_sum").into_iter().filter(|(_, device)| !device.is_cpu()) {
+        let (bx, bp) = (device.upload_new(&x).unwrap(), device.allocate(partial_count(count) as u64 * 4).unwrap());
+        run(&device, count, &bx, &bp).unwrap();
+        let got = device.read::<f32>(&bp, partial_count(count)).unwrap();
+        assert_eq!(*first.get_or_insert_with(|| got.clone()), got, "{name}");
     }
 }

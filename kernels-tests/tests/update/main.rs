@@ -1,5 +1,6 @@
 //! Tests of the kernels that choose and change weights.
 mod adamw;
+mod combine;
 mod dampen;
 mod log_ratio_histogram;
 mod select;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use efface::kernels::Accumulate;
 use efface::model::batch::Tokens;
 use efface::stream::{Budgets, DecodePlan, Demand, Labels, Limits, Pass, Plan, Unit, Weighted};
 use efface::unlearn::edit::Comparison;
 use efface::unlearn::importance::ImportanceSink;
-use efface::unlearn::methods::largest_units;
+use efface::unlearn::methods::{RetainLoss, Score, largest_units};
 use efface::unlearn::redirect::covariance::smallest_device_bytes;
 use efface::unlearn::store::MemoryStore;
 use efface::{Error, Result};
@@ -16,13 +17,14 @@ use super::Run;
 use super::probe::Probing;
 use super::redirect;
 use super::settings::Task;
+use super::training::{MaskBy, Recipe};
 
 /// Plans all phases.
 ///
 /// # Errors
 /// [`Error::Budget`] with the smallest budget that does for all of them.
 pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, probing: &Probing) -> Result<()> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, data, allowed, .. } = *run;
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
     let edit = match redirected {
         Some(_) => 0,
@@ -34,7 +36,14 @@ pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, pr
     let mut budgets = Budgets::default();
 
     let mut store = MemoryStore::new(&input.model);
-    let sink = ImportanceSink::new(&input.model, vec![efface::kernels::Accumulate::Square], &mut store);
+    // WAGLE's score takes the sums of gradients as well as of their squares.
+    let sums = match task {
+        Task::Train(Recipe { mask: MaskBy::Score(Score::Wagle { .. }), .. }) => {
+            vec![Accumulate::Sum, Accumulate::Square]
+        }
+        _ => vec![Accumulate::Square],
+    };
+    let sink = ImportanceSink::new(&input.model, sums, &mut store);
     if let Some(redirected) = redirected {
         let beside = smallest_device_bytes(redirected.sites[0].inputs);
         budgets.note(pass.observation_plan(&redirected.text, beside))?;
@@ -51,7 +60,9 @@ pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, pr
     if repairs || matches!(task, Task::Train(_)) {
         // The forget set's samples may have other answers, which are as long as these or a few tokens longer.
         let units = largest_units([&tokens(&data.forget), &data.retained(false)]);
-        budgets.note(plan(&pass.demand(&units, Some(&sink)), if repairs { &beside } else { &limits }))?;
+        let old = matches!(task, Task::Train(Recipe { retain_loss: RetainLoss::Divergence, .. }));
+        let demand = Demand { old, ..pass.demand(&units, Some(&sink)) };
+        budgets.note(plan(&demand, if repairs { &beside } else { &limits }))?;
     }
     let probes: Vec<Arc<Tokens>> =
         probing.samples().iter().map(|sample| Arc::new(Tokens::new(&sample.ids, &sample.labels, 0))).collect();

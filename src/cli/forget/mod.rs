@@ -2,6 +2,7 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod fused;
 mod probe;
 mod redirect;
 mod report;
@@ -15,21 +16,26 @@ use std::sync::Arc;
 use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
 use efface::data::Dataset;
 use efface::device::Device;
+use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format;
 use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
 use efface::unlearn::edit::{Comparison, Dampening, Edit};
 use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, measure, write};
+use efface::unlearn::forms::{FormSamples, by_form, measure as measure_forms};
 use efface::unlearn::measured::Measured;
 use efface::unlearn::methods::hold_out_wordings;
+use efface::unlearn::selection::Combine;
 use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
 use super::common::Common;
 use super::input::{Input, Reading, tokens};
 use super::measure::Measure;
+use super::precision::PrecisionArgs;
 use super::progress::Progress;
+use fused::Fusing;
 use probe::{Probing, ProbingArgs};
 use settings::{Choosing, Task};
 
@@ -68,6 +74,8 @@ pub struct Args {
     probing: ProbingArgs,
     #[command(flatten)]
     measure: Measure,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -143,6 +151,8 @@ struct Run<'a> {
     args: &'a Args,
     input: &'a Input,
     device: &'a Device,
+    /// The same in the precision of measuring.
+    measuring: &'a Device,
     data: &'a Data,
     /// For each parameter whether it may change.
     allowed: &'a [bool],
@@ -161,6 +171,8 @@ struct Story<'a> {
     command_line: &'a [String],
     input: &'a Input,
     device: &'a Device,
+    /// In what precision importance was measured.
+    precision: Precision,
     data: &'a Data,
     probing: &'a Probing,
     outcome: &'a Outcome,
@@ -188,7 +200,9 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let common = &args.common;
     let mut phases = Phases::default();
-    let device = common.open_device()?;
+    let measuring = args.precision.open_device(common)?;
+    // Losses and answers, by which a choice is judged, are always computed in full.
+    let device = measuring.with_precision(Precision::Full);
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
@@ -200,12 +214,16 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         data.held_out_wordings = hold_out_wordings(&tokens(&data.forget), common.seed);
     }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
-    let run = Run { args, input: &input, device: &device, data: &data, allowed: &allowed };
+    let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;
     budget::check(&run, &task, redirected.as_ref(), &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
+    let labels = args.measure.labels.labels(common.seed);
+    let first = args.measure.units(&tokens(&data.forget));
+    let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
+    let run = Run { measuring: &measuring, ..run };
     let Decided { outcome, edit } = match (&task, &redirected) {
         (_, Some(plan)) => redirect::decide(&run, plan, &mut phases)?,
         (Task::Dampen(method), _) => dampen(&run, *method, cached, &mut phases)?,
@@ -231,6 +249,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
         command_line: &command_line,
         input: &input,
         device: &device,
+        precision: measuring.precision(),
         data: &data,
         probing: &probing,
         outcome: &outcome,
@@ -309,20 +328,39 @@ enum Set {
 }
 
 fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, measuring, data, allowed, .. } = *run;
     let (name, samples) = match set {
         Set::Forget => ("measuring the forget set", data.forgotten(false)),
         Set::Retain => ("measuring the retain set", data.retained(false)),
     };
+    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
+        let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
+        let store = || store(args, input, forms.len() + 1);
+        return phases
+            .run(&args.common, name, |tick| measure_forms(&pass, &forms, combine, units, allowed, store, tick));
+    }
     let units = args.measure.units(&samples);
-    let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
-    let store = store(args, input)?;
+    let store = store(args, input, 2)?;
     phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
 }
 
-/// Where sums wait: in memory if both importances, in single precision, take less than half of what is free.
-fn store(args: &Args, input: &Input) -> Result<Box<dyn Store + Send + Sync>> {
-    match input.model.parameter_count() as u64 * 8 < machine_memory() / 2 {
+/// How the forms are combined and the forget set's samples by form, where that is asked for and there are several.
+fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
+    let combine = args.choosing.combine?;
+    let name = |number: usize| data.forget.samples[number].form.clone().unwrap_or_else(|| "(no form)".into());
+    let forms = by_form(samples, name);
+    if forms.len() > 1 {
+        return Some((combine, forms));
+    }
+    args.common
+        .note("--combine has nothing to combine: the forget set's records are all of one form (their key `form`)");
+    None
+}
+
+/// Where sums wait: in memory if all `importances`, in single precision, take less than half of what is free.
+fn store(args: &Args, input: &Input, importances: usize) -> Result<Box<dyn Store + Send + Sync>> {
+    match input.model.parameter_count() as u64 * 4 * importances as u64 <= machine_memory() / 2 {
         true => Ok(Box::new(MemoryStore::new(&input.model))),
         false => Ok(Box::new(ScratchStore::beside(&args.out, &input.model)?)),
     }
@@ -343,6 +381,10 @@ fn compare(run: &Run<'_>, cached: Option<Measured>, phases: &mut Phases) -> Resu
 /// Chooses weights, dampens them, and, where that is asked for, repairs what it harms.
 fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Decided> {
     let Run { args, input, device, data, .. } = *run;
+    let cached = match fused::decide(run, method, cached, phases)? {
+        Fusing::Done(decided) => return Ok(decided),
+        Fusing::Impossible(cached) => cached,
+    };
     let comparison = Arc::new(compare(run, cached, phases)?);
     let limit = args.choosing.limit();
     let mut outcome = phases.run(&args.common, "choosing", |tick| {
@@ -353,6 +395,7 @@ fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut 
         choose(device, &input.model, &base, &comparison, &judges, (method, limit), options, tick)
     })?;
     let Some(choice) = outcome.choice else { return Ok(Decided { outcome, edit: None }) };
+    outcome.overlap = comparison.overlap(device, choice.threshold)?;
     let dampening = Dampening { threshold: choice.threshold, lambda: choice.lambda };
     let edit: Box<dyn Edit> = match args.choosing.training.repair()? {
         Some(repair) => {

@@ -6,13 +6,14 @@ use efface::Result;
 use efface::data::{Dataset, InputFile};
 use efface::kernels::update::lower_edge;
 use efface::report::forget::{
-    ChangedWeights, DataFile, DeviceUse, LogRatioHistogram, Method, Model, OutputFile, PhaseTime, SearchPoint,
-    TrainingPoint, UtilityGuard, render_json, render_text,
+    ChangedWeights, DataFile, DeviceUse, FormOverlap, LogRatioHistogram, Method, Model, OutputFile, PhaseTime,
+    SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
 use efface::unlearn::methods::Trial;
+use efface::unlearn::overlap::Overlap;
 use serde_json::{Map, Value, json};
 
 use super::super::output;
@@ -111,6 +112,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         search: outcome.curve.iter().map(|p| SearchPoint { share: p.share, loss_rise: p.rise }).collect(),
         changed: changed(story),
         training: training(outcome),
+        form_overlap: outcome.overlap.as_ref().map(|overlap| form_overlap(args, overlap)),
         log_ratio: (outcome.histogram.total() > 0).then(|| histogram(outcome)),
         probes,
         examples,
@@ -135,6 +137,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
 fn settings(story: &Story<'_>) -> Map<String, Value> {
     let args = story.args;
     let mut settings = args.choosing.settings();
+    settings.insert("precision".into(), story.precision.name().into());
     settings.extend(args.measure.names().map(|(name, value)| (name.to_string(), value.into())));
     let reading = &args.reading;
     settings.insert("truncate".into(), reading.truncate.into());
@@ -193,6 +196,18 @@ fn training(outcome: &Outcome) -> Vec<TrainingPoint> {
     let mut all = points(&outcome.trials, outcome.chosen, false);
     all.extend(points(&outcome.repair, outcome.repaired, true));
     all
+}
+
+/// How far the forms' masks overlap.
+fn form_overlap(args: &Args, overlap: &Overlap) -> FormOverlap {
+    let forms = 0..overlap.forms.len();
+    FormOverlap {
+        combine: args.choosing.combine.map_or_else(String::new, |combine| combine.to_string()),
+        forms: overlap.forms.clone(),
+        selected: forms.clone().map(|i| overlap.common[i][i]).collect(),
+        jaccard: forms.clone().map(|i| forms.clone().map(|j| overlap.jaccard(i, j)).collect()).collect(),
+        mean: overlap.mean(),
+    }
 }
 
 /// The weights that differ, by layer and kind.

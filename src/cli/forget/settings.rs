@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use efface::model::Model;
 use efface::unlearn::forget::Method;
 use efface::unlearn::names;
-use efface::unlearn::selection::{Against, Granularity, LogRatioHistogram, Rule};
+use efface::unlearn::selection::{Against, Combine, Granularity, LogRatioHistogram, Rule};
 use efface::{Error, Result};
 
 use super::super::measure::name;
@@ -41,6 +41,11 @@ pub struct Choosing {
     /// What is chosen together.
     #[arg(long, value_enum, default_value = "element")]
     granularity: GranularityName,
+    /// Measure each form of the forget set's records by itself (their key `form`), and choose what the forms agree on: by the
+    /// mean of their importances, every form alike; by the geometric mean; by the smallest (chosen where F_forget / F is large
+    /// enough for every form); or by the K-th largest (where it is for K forms) [default: one importance over all samples].
+    #[arg(long, value_name = "mean|geomean|min|quorum:K")]
+    pub combine: Option<Combine>,
     /// Change only tensors whose names match (* stands for any text); may be repeated.
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -224,8 +229,13 @@ impl Choosing {
         for (allowed, skipped) in allowed.iter_mut().zip(names::select(model, &self.skip)?) {
             *allowed &= !skipped;
         }
+        for (allowed, untouched) in allowed.iter_mut().zip(self.training.untouched(model)) {
+            *allowed &= !untouched;
+        }
         if !allowed.contains(&true) {
-            return Err(Error::argument("--only and --skip leave no tensor that may be changed"));
+            return Err(Error::argument(
+                "--only and --skip (and --retain-loss kl) leave no tensor that may be changed",
+            ));
         }
         Ok(allowed)
     }
@@ -238,6 +248,7 @@ impl Choosing {
         let settings = serde_json::json!({
             "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against),
             "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity),
+            "combine": self.combine.map(|combine| combine.to_string()),
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
         let mut all = self.training.settings(self.method);

@@ -53,6 +53,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
         batch: recipe.batch,
         learning_rate: recipe.learning_rate,
         retain_weight: recipe.retain_weight,
+        retain_loss: recipe.retain_loss,
         seed: args.common.seed,
         pass: options,
     };
@@ -64,7 +65,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
     };
     let found: Found = phases.run(&args.common, "training", |tick| {
         let forget = answers(run, recipe, &retain)?;
-        let sets = Sets::new(forget, retain.clone(), recipe.goal, &pass, &|_, _| {})?;
+        let sets = Sets::new(forget, retain.clone(), &tuning, &pass, &|_, _| {})?;
         let told = Told { progress: tick, estimate: &estimate };
         search(&judge, &base, &sets, &chosen.trainable, &tuning, strength, &told)
     })?;
@@ -156,7 +157,7 @@ pub(super) fn judges(run: &Run<'_>) -> Judges {
 }
 
 fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut Phases) -> Result<Chosen> {
-    let Run { args, input, device, data, allowed } = *run;
+    let Run { args, input, device, data, allowed, .. } = *run;
     let comparison = match recipe.mask {
         MaskBy::All => return Ok(everything(run)),
         MaskBy::Ratio => compare(run, cached, phases)?,
@@ -166,7 +167,7 @@ fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut
             let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
             let source = CheckpointWeights::new(input.checkpoint.clone());
             let scores = phases.run(&args.common, "measuring gradients", |tick| {
-                let stores = || store(args, input);
+                let stores = || store(args, input, 2);
                 gradient_scores(&pass, &source, score, (&sets.0, &sets.1), allowed, &stores, tick)
             })?;
             Comparison::new(input.model.clone(), scores, Against::Retain, allowed, args.choosing.granularity())?

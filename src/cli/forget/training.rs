@@ -2,14 +2,15 @@
 
 use clap::ValueEnum;
 
-use efface::unlearn::methods::{Goal, Score, Strength};
+use efface::model::{Model, Stage};
+use efface::unlearn::methods::{Goal, RetainLoss, Score, Strength};
 use efface::{Error, Result};
 
 use super::super::measure::name;
 use super::settings::{MethodName, share};
 
 /// Steps of a training, unless they are given.
-const STEPS: usize = 40;
+const STEPS: usize = 60;
 /// Steps in which a task vector is learned.
 const LEARNING_STEPS: usize = 20;
 /// Samples of each set in a step.
@@ -17,7 +18,7 @@ const BATCH: usize = 16;
 /// The learning rate with which a search begins.
 const LEARNING_RATE: f32 = 2e-4;
 /// Its learning rate.
-const REPAIR_RATE: f32 = 5e-5;
+const REPAIR_RATE: f32 = 2e-4;
 /// What refusals say where nothing else is asked for.
 const REFUSALS: [&str; 4] =
     ["I don't know.", "I do not know the answer to that.", "I'm not sure.", "I have no information about that."];
@@ -43,7 +44,7 @@ pub struct TrainingArgs {
     /// wagle: the curvature that the retain set's gradient is divided by [default: the mean of its Fisher diagonal].
     #[arg(long, value_name = "MU", allow_negative_numbers = true)]
     mu: Option<f64>,
-    /// Steps of the training [default: 40; task-vector 20].
+    /// Steps of the training [default: 60; task-vector 20].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     /// The learning rate [default: 2e-4].
@@ -52,9 +53,12 @@ pub struct TrainingArgs {
     /// Samples of each set in a step [default: 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// What the retain set's loss counts for, against the forget set's [default: 1].
+    /// What the retain set's loss counts for, against the forget set's [default: 4; refusal and salun 1].
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     retain_weight: Option<f64>,
+    /// What is wanted of the retain set [default: cross-entropy].
+    #[arg(long, value_enum)]
+    retain_loss: Option<RetainLossName>,
     /// npo, simnpo: how fast the ascent fades [default: 0.1; simnpo 2.5].
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     beta: Option<f64>,
@@ -74,7 +78,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "40",
         value_parser = clap::value_parser!(u32).range(1..))]
     recalibrate: Option<u32>,
-    /// The learning rate of --recalibrate [default: 5e-5].
+    /// The learning rate of --recalibrate [default: 2e-4].
     #[arg(long, value_name = "RATE", requires = "recalibrate", allow_negative_numbers = true)]
     recalibrate_rate: Option<f32>,
 }
@@ -101,6 +105,16 @@ enum ObjectiveName {
     Npo,
 }
 
+/// `--retain-loss`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RetainLossName {
+    /// That its answers are predicted.
+    CrossEntropy,
+    /// That the model's distributions stay what they were (KL divergence from the old model). The final norm and the head
+    /// are left alone, and with them a tied embedding.
+    Kl,
+}
+
 /// What a training method does.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -120,6 +134,8 @@ pub struct Recipe {
     pub learning_rate: f32,
     /// What the retain set counts for.
     pub retain_weight: f64,
+    /// What is wanted of the retain set.
+    pub retain_loss: RetainLoss,
     /// How strong it is; none: searched.
     pub strength: Option<Strength>,
     /// Whether what is learned is taken back.
@@ -165,6 +181,15 @@ impl TrainingArgs {
         self.steps.is_none() && self.learning_rate.is_none() && self.strength.is_none()
     }
 
+    /// For each parameter of `model` whether training may not change it.
+    pub fn untouched(&self, model: &Model) -> Vec<bool> {
+        let mut untouched = vec![false; model.parameters.len()];
+        if let (Some(RetainLossName::Kl), Some(head @ Stage::Head(_))) = (self.retain_loss, model.stages.last()) {
+            head.parameters().into_iter().for_each(|id| untouched[id] = true);
+        }
+        untouched
+    }
+
     /// The flags that only some methods take, with these methods' names.
     fn foreign(&self, method: MethodName) -> Result<()> {
         use MethodName::{Dampen, Npo, Redirect, Refusal, Salun, Simnpo, Ssd, SsdAuto, TaskVector, Wagle};
@@ -186,6 +211,7 @@ impl TrainingArgs {
             ("learning-rate", self.learning_rate.is_some(), trains, learns),
             ("batch", self.batch.is_some(), trains || self.recalibrate.is_some(), learns),
             ("retain-weight", self.retain_weight.is_some(), trains && method != TaskVector, learns),
+            ("retain-loss", self.retain_loss.is_some(), trains && method != TaskVector, learns),
             ("beta", self.beta.is_some(), npo || method == Simnpo, "npo or simnpo"),
             ("delta", self.delta.is_some(), method == Simnpo, "simnpo"),
             ("refusal", !self.refusal.is_empty(), method == Refusal, "refusal"),
@@ -235,7 +261,15 @@ impl TrainingArgs {
             steps: self.steps.map_or(if task_vector { LEARNING_STEPS } else { STEPS }, |steps| steps as usize),
             batch: self.batch(),
             learning_rate: self.learning_rate.unwrap_or(LEARNING_RATE),
-            retain_weight: if task_vector { 0.0 } else { self.retain_weight.unwrap_or(1.0) },
+            retain_weight: match method {
+                MethodName::TaskVector => 0.0,
+                MethodName::Refusal | MethodName::Salun => self.retain_weight.unwrap_or(1.0),
+                _ => self.retain_weight.unwrap_or(4.0),
+            },
+            retain_loss: match self.retain_loss {
+                Some(RetainLossName::Kl) => RetainLoss::Divergence,
+                Some(RetainLossName::CrossEntropy) | None => RetainLoss::CrossEntropy,
+            },
             strength,
             task_vector,
         };
@@ -299,13 +333,12 @@ impl TrainingArgs {
             add("batch", recipe.batch.into());
             add("learning_rate", f64::from(recipe.learning_rate).into());
             add("retain_weight", recipe.retain_weight.into());
-            match recipe.goal {
-                Goal::Npo { beta } => drop(add("beta", beta.into())),
-                Goal::SimNpo { beta, delta } => {
-                    add("beta", beta.into());
-                    add("delta", delta.into());
-                }
-                Goal::Difference | Goal::Learn => {}
+            add("retain_loss", name(self.retain_loss.unwrap_or(RetainLossName::CrossEntropy)).into());
+            if let Goal::Npo { beta } | Goal::SimNpo { beta, .. } = recipe.goal {
+                add("beta", beta.into());
+            }
+            if let Goal::SimNpo { delta, .. } = recipe.goal {
+                add("delta", delta.into());
             }
             if let Answers::Refused(texts) = recipe.answers {
                 add("refusals", texts.into());

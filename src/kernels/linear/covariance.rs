@@ -5,7 +5,6 @@ use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
 use faer::{Accum, Par};
 use rayon::prelude::*;
 
-use super::tile;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::dense::{product, view, view_mut};
@@ -59,7 +58,7 @@ pub fn run(
         offset: index(x.offset)?,
     };
     // By the width alone: blocks of the same C have the same tiles.
-    let side = tile(width, width);
+    let side = if width >= BLOCK_ROWS { BLOCK_ROWS } else { 16 };
     let workgroups = [width.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
     let variant = format!("TILE={side}");
     let buffers = [selected, x.buffer, covariance];

@@ -1,11 +1,12 @@
 //! `Y = X W`: `y[t, c] = start + Σ_r x[t, r] w[r, c]`. The input gradient of a linear layer stored `[out, in]`, and the
 //! forward product of one stored `[in, out]`.
 
-use super::{product_variant, tile};
+use super::{mixed_nn, product_variant};
 use crate::device::Device;
 use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::operands::decoded;
 use crate::kernels::shader::kernel_params;
+use crate::kernels::tuning::Problem;
 use crate::kernels::{Cost, Kernel, Matrix, Real, Window, index, launch};
 use crate::{Element, Result};
 
@@ -36,6 +37,7 @@ kernel_params! {
 }
 
 /// Computes `y = x w` for `tokens` rows, or adds to `y` where `accumulate` is set.
+/// In mixed precision, `linear/mixed_nn` does it.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -47,6 +49,9 @@ pub fn run(
     y: Window<'_>,
     accumulate: bool,
 ) -> Result<()> {
+    if let Some(unit) = device.precision().unit(w.rows, w.columns) {
+        return mixed_nn::run(device, unit, tokens, x, w, y, accumulate);
+    }
     let params = Params {
         tokens: index(tokens)?,
         rows: index(w.rows)?,
@@ -57,9 +62,9 @@ pub fn run(
         y_offset: index(y.offset)?,
         accumulate: u32::from(accumulate),
     };
-    let side = tile(w.rows, w.columns);
-    let workgroups = [w.columns.div_ceil(side) as u32, tokens.div_ceil(side) as u32, 1];
-    let variant = product_variant(w.element, w.rows, w.columns);
+    let problem = Problem { kernel: KERNEL.name, element: Some(w.element), rows: tokens, columns: w.columns };
+    let (variant, tile) = product_variant(device, &problem, w.rows, &[x, y]);
+    let workgroups = tile.grid(problem.rows, problem.columns);
     launch(
         device,
         KERNEL.name,

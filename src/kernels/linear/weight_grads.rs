@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::tile;
+use super::gradient_variant;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::shader::kernel_params;
+use crate::kernels::tuning::Problem;
 use crate::kernels::{Cost, Kernel, Real, Window, index, launch};
 
 /// How the registry lists it.
@@ -59,9 +60,9 @@ pub fn run(
         right_stride: index(right.stride)?,
         right_offset: index(right.offset)?,
     };
-    let side = tile(rows, columns);
-    let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
-    let variant = format!("TILE={side}");
+    let problem = Problem { kernel: KERNEL.name, element: None, rows, columns };
+    let (variant, tile) = gradient_variant(device, &problem, &[left, right]);
+    let workgroups = tile.grid(rows, columns);
     launch(
         device,
         KERNEL.name,

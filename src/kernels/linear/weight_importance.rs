@@ -4,11 +4,12 @@
 
 use rayon::prelude::*;
 
-use super::tile;
+use super::{gradient_variant, mixed_importance};
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::simd::{self, MAX_LANES, Vector};
+use crate::kernels::tuning::Problem;
 use crate::kernels::{Accumulate, Cost, Kernel, Real, Segments, Window, index, launch};
 
 /// How the registry lists it.
@@ -39,7 +40,7 @@ kernel_params! {
 
 /// Accumulates the gradients of all `segments` into `importance` `[rows, columns]`, in order, from the stored values on.
 /// For a matrix stored `[out, in]`, `left` is the gradient at the layer's output and `right` its input; for one stored
-/// `[in, out]` it is the other way round.
+/// `[in, out]` it is the other way round. In mixed precision, `linear/mixed_importance` does it.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -53,6 +54,9 @@ pub fn run(
     columns: usize,
     importance: &Buffer,
 ) -> Result<()> {
+    if let Some(unit) = device.precision().unit(rows, columns) {
+        return mixed_importance::run(device, unit, accumulate, segments, left, right, rows, columns, importance);
+    }
     let params = Params {
         units: index(segments.count)?,
         rows: index(rows)?,
@@ -62,9 +66,10 @@ pub fn run(
         right_stride: index(right.stride)?,
         right_offset: index(right.offset)?,
     };
-    let side = tile(rows, columns);
-    let workgroups = [columns.div_ceil(side) as u32, rows.div_ceil(side) as u32, 1];
-    let variant = format!("ACCUMULATE={},TILE={side}", accumulate.name());
+    let problem = Problem { kernel: KERNEL.name, element: None, rows, columns };
+    let (variant, tile) = gradient_variant(device, &problem, &[left, right]);
+    let variant = format!("ACCUMULATE={},{variant}", accumulate.name());
+    let workgroups = tile.grid(rows, columns);
     let buffers = [segments.offsets, left.buffer, right.buffer, importance];
     launch(device, KERNEL.name, &variant, &params, &buffers, workgroups, cost(&params, segments.tokens), |buffers| {
         let (offsets, left, right) = (buffers.read(1), buffers.read(2), buffers.read(3));

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::lanes::{exp, multiversioned, sum};
 use crate::kernels::shader::kernel_params;
+use crate::kernels::tuning::reduction;
 use crate::kernels::{Cost, Kernel, Real, index, launch, row_grid};
 
 /// How the registry lists it.
@@ -40,9 +41,19 @@ pub fn run(
     state: &Buffer,
 ) -> Result<()> {
     let params = Params { tokens: index(tokens)?, width: index(width)?, first_column: index(first_column)? };
-    launch(device, KERNEL.name, "", &params, &[logits, targets, state], row_grid(tokens), cost(&params), |buffers| {
-        cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
-    })
+    let variant = format!("REDUCTION={}", reduction(device, KERNEL.name, tokens, width));
+    launch(
+        device,
+        KERNEL.name,
+        &variant,
+        &params,
+        &[logits, targets, state],
+        row_grid(tokens),
+        cost(&params),
+        |buffers| {
+            cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
+        },
+    )
 }
 
 /// What one launch costs; an exponential counts as one operation.

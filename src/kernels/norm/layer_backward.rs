@@ -71,10 +71,19 @@ pub fn run(
         accumulate: u32::from(accumulate),
     };
     let operands = [x.buffer, gain, dy.buffer, dx.buffer, gain_terms];
-    launch(device, KERNEL.name, variant(width), &params, &operands, flat_grid(tokens, 1), cost(&params), |buffers| {
-        let (x, gain, dy) = (buffers.read(1), buffers.read(2), buffers.read(3));
-        cpu(&params, &x, &gain, &dy, &mut buffers.write(4), &mut buffers.write(5));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant(device, KERNEL.name, tokens, width),
+        &params,
+        &operands,
+        flat_grid(tokens, 1),
+        cost(&params),
+        |buffers| {
+            let (x, gain, dy) = (buffers.read(1), buffers.read(2), buffers.read(3));
+            cpu(&params, &x, &gain, &dy, &mut buffers.write(4), &mut buffers.write(5));
+        },
+    )
 }
 
 /// What one launch costs.

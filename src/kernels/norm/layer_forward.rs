@@ -57,10 +57,19 @@ pub fn run(
         y_offset: index(y.offset)?,
     };
     let operands = [x.buffer, gain, bias, y.buffer];
-    launch(device, KERNEL.name, variant(width), &params, &operands, flat_grid(tokens, 1), cost(&params), |buffers| {
-        let (x, gain, bias) = (buffers.read(1), buffers.read(2), buffers.read(3));
-        cpu(&params, &x, &gain, &bias, &mut buffers.write(4));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant(device, KERNEL.name, tokens, width),
+        &params,
+        &operands,
+        flat_grid(tokens, 1),
+        cost(&params),
+        |buffers| {
+            let (x, gain, bias) = (buffers.read(1), buffers.read(2), buffers.read(3));
+            cpu(&params, &x, &gain, &bias, &mut buffers.write(4));
+        },
+    )
 }
 
 /// What one launch costs.

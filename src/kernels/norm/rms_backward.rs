@@ -76,10 +76,19 @@ pub fn run(
     };
     let operands = [x.buffer, gain, dy.buffer, dx.buffer, gain_terms];
     let workgroups = flat_grid(tokens * heads, 1);
-    launch(device, KERNEL.name, variant(width), &params, &operands, workgroups, cost(&params), |buffers| {
-        let (x, gain, dy) = (buffers.read(1), buffers.read(2), buffers.read(3));
-        cpu(&params, &x, &gain, &dy, &mut buffers.write(4), &mut buffers.write(5));
-    })
+    launch(
+        device,
+        KERNEL.name,
+        &variant(device, KERNEL.name, tokens * heads, width),
+        &params,
+        &operands,
+        workgroups,
+        cost(&params),
+        |buffers| {
+            let (x, gain, dy) = (buffers.read(1), buffers.read(2), buffers.read(3));
+            cpu(&params, &x, &gain, &dy, &mut buffers.write(4), &mut buffers.write(5));
+        },
+    )
 }
 
 /// What one launch costs.

@@ -63,7 +63,7 @@ pub fn run(
     launch(
         device,
         KERNEL.name,
-        variant(width),
+        &variant(device, KERNEL.name, tokens * heads, width),
         &params,
         &[x.buffer, gain, y.buffer],
         workgroups,

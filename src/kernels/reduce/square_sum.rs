@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::shader::kernel_params;
+use crate::kernels::tuning::reduction;
 use crate::kernels::{Cost, Kernel, Real, flat_grid, index, launch, simd};
 
 /// How the registry lists it.
@@ -33,7 +34,8 @@ pub fn partial_count(count: usize) -> usize {
 /// When a buffer is too small or the device failed.
 pub fn run(device: &Device, count: usize, x: &Buffer, partials: &Buffer) -> Result<()> {
     let params = Params { count: index(count)? };
-    launch(device, KERNEL.name, "", &params, &[x, partials], flat_grid(count, BLOCK), cost(&params), |buffers| {
+    let variant = format!("REDUCTION={}", reduction(device, KERNEL.name, partial_count(count), BLOCK));
+    launch(device, KERNEL.name, &variant, &params, &[x, partials], flat_grid(count, BLOCK), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &mut buffers.write(2));
     })
 }

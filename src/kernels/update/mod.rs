@@ -9,6 +9,7 @@
 //! A mask has one bit for a weight: bit `i % 32` of word `i / 32`. Its bits beyond the last weight are zero.
 
 pub mod adamw;
+pub mod combine;
 pub mod dampen;
 pub mod log_ratio_histogram;
 pub mod select;
@@ -20,7 +21,8 @@ pub use adamw::{AdamwStep, initial_state, ranks};
 pub use log_ratio_histogram::{BINS, bin_of, lower_edge};
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[adamw::KERNEL, dampen::KERNEL, log_ratio_histogram::KERNEL, select::KERNEL];
+pub const KERNELS: &[Kernel] =
+    &[adamw::KERNEL, combine::KERNEL, dampen::KERNEL, log_ratio_histogram::KERNEL, select::KERNEL];
 
 /// Weights that one launch can treat.
 pub const MAX_COUNT: usize = 1 << 31;

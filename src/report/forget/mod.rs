@@ -3,6 +3,7 @@
 //! [`ForgetReport`] is filled in by the command; [`Verdict`] turns its figures into answers; [`render_html`],
 //! [`render_text`] and [`render_json`] write it for a browser, a terminal and a program.
 
+mod forms;
 mod page;
 mod pictures;
 mod redact;
@@ -44,6 +45,9 @@ pub struct ForgetReport {
     /// The points that a training, and the repair after it, were judged at, in their order.
     #[serde(default)]
     pub training: Vec<TrainingPoint>,
+    /// What the forms of the forget set agree on, where they were measured one by one.
+    #[serde(default)]
+    pub form_overlap: Option<FormOverlap>,
     /// How many weights differ, for each layer and kind of tensor.
     pub changed: Vec<ChangedWeights>,
     /// How the importance ratio is distributed.
@@ -184,6 +188,21 @@ pub struct TrainingPoint {
     pub loss_rise: f64,
     /// Whether it was taken.
     pub taken: bool,
+}
+
+/// How far the weights that each form would choose by itself are the same.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FormOverlap {
+    /// How the forms' importances became one: `mean`, `geomean`, `min`, `quorum:K`.
+    pub combine: String,
+    /// The forms.
+    pub forms: Vec<String>,
+    /// How many weights each form's own mask holds, at the threshold that was chosen.
+    pub selected: Vec<u64>,
+    /// Jaccard's index of two forms' masks, |A ∩ B| / |A ∪ B|; none where both are empty.
+    pub jaccard: Vec<Vec<Option<f64>>>,
+    /// Its mean over all pairs of two forms.
+    pub mean: Option<f64>,
 }
 
 /// The weights that differ in one tensor, or in those of one kind in one layer.

@@ -226,6 +226,7 @@ fn how_chosen(page: &mut Document, report: &ForgetReport) {
             "Each point is a share that was tried. Points at the upper edge cost more than the picture has room for.",
         );
     }
+    super::forms::section(page, report);
     super::training::section(page, report);
 }
 

@@ -29,6 +29,9 @@ pub fn render_text(report: &ForgetReport, max_width: Option<usize>) -> String {
         let text = format!("{name:<9}{}{figure}. {}", finding.word, finding.text);
         push_wrapped(&mut out, &text, "         ", max_width);
     }
+    if let Some(text) = super::forms::sentence(report) {
+        push_wrapped(&mut out, &format!("forms    {text}"), "         ", max_width);
+    }
     for warning in &report.warnings {
         push_wrapped(&mut out, &format!("warning  {warning}"), "         ", max_width);
     }

@@ -9,6 +9,7 @@ mod heat_map;
 mod histogram;
 mod line_chart;
 mod matrix;
+mod roofline;
 mod scale;
 
 pub use bars::{Bar, BarGroup, GroupedBars};
@@ -16,6 +17,7 @@ pub use heat_map::{HeatMap, HeatRow};
 pub use histogram::{Histogram, HistogramSeries};
 pub use line_chart::{LineChart, LineSeries};
 pub use matrix::Matrix;
+pub use roofline::{Roofline, RooflinePoint};
 pub use scale::{Axis, Scale};
 
 use std::fmt::Write as _;

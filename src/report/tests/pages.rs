@@ -17,6 +17,7 @@ fn cases() -> Vec<(&'static str, ForgetReport)> {
         ("good", sample::good(30)),
         ("one-layer", sample::good(1)),
         ("many-layers", sample::good(80)),
+        ("trained", sample::trained()),
         ("nothing-selected", sample::nothing_selected()),
         ("destroyed", sample::destroyed()),
         ("empty", sample::empty()),
@@ -224,4 +225,13 @@ warning: few probes
     let json = eval::render_json(&report);
     let back: EvalReport = serde_json::from_str(&json).unwrap();
     assert_eq!(eval::render_json(&back), json);
+}
+
+#[test]
+fn a_training_is_shown_point_by_point() {
+    let page = render_html(&sample::trained());
+    assert!(page.contains("What forgetting costs") && page.contains("taken: 1.9"), "no picture");
+    let row = |phase: &str| page.matches(&format!("<td>{phase}</td>")).count();
+    assert_eq!((row("training"), row("recalibration")), (3, 2));
+    assert!(!render_html(&sample::good(1)).contains("What forgetting costs"));
 }

@@ -74,6 +74,8 @@ pub(super) fn good(layers: u32) -> ForgetReport {
         .into_iter()
         .chain([SearchPoint { share: (total + 184) as f64 / weights as f64, loss_rise: 0.0145 }])
         .collect(),
+        training: Vec::new(),
+        form_overlap: None,
         changed,
         log_ratio: Some(histogram()),
         probes: probes(),
@@ -189,6 +191,32 @@ fn probes() -> Vec<ProbeResult> {
         probe(others, "cloze", Role::Retain, true, 60, [0.854, 0.839], [0.867, 0.85], [0.9, 0.891]),
         probe(wiki, "continuation", Role::Other, true, 40, [0.312, 0.309], [0.1, 0.1], [0.22, 0.22]),
     ]
+}
+
+/// A training was searched and repaired.
+pub(super) fn trained() -> ForgetReport {
+    let mut report = good(30);
+    let point = |(repair, step, kept, loss_rise, taken)| TrainingPoint {
+        repair,
+        learning_rate: 6e-4,
+        step,
+        scale: None,
+        kept,
+        loss_rise,
+        taken,
+    };
+    (report.method.name, report.method.lambda) = ("simnpo".into(), None);
+    report.search.clear();
+    report.training = [
+        (false, 8, 0.97, 0.0004, false),
+        (false, 16, 0.31, 0.0121, false),
+        (false, 24, 0.018, 0.0187, true),
+        (true, 5, 0.019, 0.0145, true),
+        (true, 10, f64::NAN, f64::INFINITY, false),
+    ]
+    .map(point)
+    .to_vec();
+    report
 }
 
 /// The method found nothing to select.

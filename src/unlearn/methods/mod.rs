@@ -29,4 +29,4 @@ pub use recalibrate::{Recalibrated, Recalibration, recalibrate};
 pub use relabel::{hold_out_wordings, refusals, swapped};
 pub use search::{FORGOTTEN, Found, Strength, Told, Trial, search};
 pub use task_vector::ScaledWeights;
-pub use tune::{Goal, Sets, TuneOptions, largest_units, tune};
+pub use tune::{Goal, RetainLoss, Sets, TuneOptions, largest_units, tune};

@@ -1,7 +1,7 @@
 //! How strong a method should be: tried out, and judged by samples held out from both sets.
 //!
 //! A training is judged several times on its way. Where it harms too much before it has removed enough, it is repeated with
-//! a third of the learning rate; where it removes too little, with three times as much. Of all points that were judged the
+//! a third of the learning rate; where it removes too little, with three times as much; and then with rates between the two. Of all points that were judged the
 //! best is kept: of those within the limit that leave next to nothing of what is to be forgotten the one that harms least;
 //! where there is none, the one within the limit that leaves the least. A task vector is learned once, and then only its
 //! length is searched.
@@ -196,29 +196,25 @@ impl Search<'_> {
     /// The learning rates.
     fn rates(&mut self, limit: f64) -> Result<()> {
         let mut rate = self.options.learning_rate;
-        let mut last: Option<bool> = None;
+        // The highest rate that removes too little, and the lowest that harms too much.
+        let (mut low, mut high) = (None, None);
+        let mut failure = None;
         for trial in 0..TRIALS {
-            let lower = match self.trial(trial, rate, limit) {
+            match self.trial(trial, rate, limit) {
                 Ok(Ending::Done) => return Ok(()),
-                Ok(Ending::Harmed) => true,
-                Ok(Ending::TooLittle) => false,
-                Err(Error::Failed(reason)) if trial + 1 < TRIALS => {
-                    // A loss that is no number: smaller steps may have one.
-                    if last == Some(true) && self.points.best.is_none() && trial > 1 {
-                        return Err(Error::Failed(reason));
-                    }
-                    true
-                }
+                Ok(Ending::TooLittle) => low = Some(rate),
+                Ok(Ending::Harmed) => high = Some(rate),
+                // A loss that is no number: smaller steps may have one.
+                Err(Error::Failed(reason)) => (failure, high) = (Some(reason), Some(rate)),
                 Err(error) => return Err(error),
-            };
-            // What lies between two rates of which one is too high and one too low is not looked for.
-            if last.is_some_and(|last| last != lower) {
-                break;
             }
-            last = Some(lower);
-            rate = if lower { rate / FACTOR } else { rate * FACTOR };
+            rate = match (low, high) {
+                (Some(low), Some(high)) => (low * high).sqrt(),
+                (_, None) => rate * FACTOR,
+                (None, _) => rate / FACTOR,
+            };
         }
-        Ok(())
+        failure.filter(|_| self.points.best.is_none()).map_or(Ok(()), |reason| Err(Error::Failed(reason)))
     }
 
     /// A training with one learning rate.

@@ -1,6 +1,7 @@
 //! Training that removes: every step takes a batch of the forget set, whose loss is the method's, and a batch of the retain
 //! set, which is to be predicted as well as before.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::model::Model;
 use crate::model::batch::Tokens;
 use crate::model::weights::WeightSource;
 use crate::random::Random;
-use crate::stream::{Pass, PassOptions, PerSample, Progress, SampleObjective, Unit, Weighted};
+use crate::stream::{OldStates, Pass, PassOptions, PerSample, Progress, SampleObjective, Unit, Weighted};
 use crate::unlearn::train::order::Order;
 use crate::unlearn::train::{Adamw, StepReport, Trainable, TrainedWeights, Training};
 use crate::{Error, Result};
@@ -49,6 +50,17 @@ impl Goal {
     }
 }
 
+/// What is wanted of the retain set's samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetainLoss {
+    /// That they are predicted: their mean loss.
+    #[default]
+    CrossEntropy,
+    /// That the model's distributions stay what they were: the mean over targets of KL(old ‖ new). The final norm and the head
+    /// must not be trained.
+    Divergence,
+}
+
 /// The samples of a training.
 #[derive(Clone, Debug)]
 pub struct Sets {
@@ -58,28 +70,42 @@ pub struct Sets {
     pub retain: Vec<Arc<Tokens>>,
     /// For each forget sample the sum of its losses in the old model, where the goal asks for it; else empty.
     references: Vec<f64>,
+    /// What the old model's distributions are made of, for the retain samples that will be drawn, by their place; empty where
+    /// these are predicted.
+    old: HashMap<usize, Arc<OldStates>>,
 }
 
 impl Sets {
-    /// The samples, with what the old model makes of them if `goal` asks for it.
+    /// The samples, with what the old model makes of them if `options` ask for it: a number for each forget sample, and for
+    /// each retain sample that will be drawn 4 bytes for each token and unit of the hidden state.
     ///
     /// # Errors
     /// When a set is empty or the pass fails.
     pub fn new(
         forget: Vec<Arc<Tokens>>,
         retain: Vec<Arc<Tokens>>,
-        goal: Goal,
+        options: &TuneOptions,
         old: &Pass,
         progress: Progress<'_>,
     ) -> Result<Self> {
         if forget.is_empty() || retain.is_empty() {
             return Err(Error::argument("training takes a sample of each set"));
         }
-        let references = match goal {
+        let references = match options.goal {
             Goal::Npo { .. } => old.losses(&forget, progress)?.iter().map(|loss| loss.sum()).collect(),
             _ => Vec::new(),
         };
-        Ok(Sets { forget, retain, references })
+        let mut states = HashMap::new();
+        if options.retain_loss == RetainLoss::Divergence {
+            let mut drawn: Vec<usize> = retain_order(retain.len(), options.seed)
+                .take(options.steps.saturating_mul(options.batch.min(retain.len())))
+                .collect();
+            drawn.sort_unstable();
+            drawn.dedup();
+            let samples: Vec<Arc<Tokens>> = drawn.iter().map(|i| retain[*i].clone()).collect();
+            states.extend(drawn.into_iter().zip(old.states(&samples, progress)?.into_iter().map(Arc::new)));
+        }
+        Ok(Sets { forget, retain, references, old: states })
     }
 }
 
@@ -96,6 +122,8 @@ pub struct TuneOptions {
     pub learning_rate: f32,
     /// What the retain set's loss counts for, against the forget set's.
     pub retain_weight: f64,
+    /// What is wanted of the retain set.
+    pub retain_loss: RetainLoss,
     /// Seed of the samples' orders.
     pub seed: u64,
     /// How passes are run.
@@ -142,23 +170,31 @@ pub fn tune(
     let mut training = Training::new(device, model, base, mask, Adamw::default(), options.pass)?;
     let weights = training.weights();
     let mut forget = Order::new(sets.forget.len(), Random::new(options.seed, "forget batches"));
-    let mut retain = Order::new(sets.retain.len(), Random::new(options.seed, "retain batches"));
+    let mut retain = retain_order(sets.retain.len(), options.seed);
     for _ in 0..options.steps {
         let drawn = draw(&mut forget, sets.forget.len(), options.batch);
         let reference = |i: &usize| sets.references.get(*i).copied().unwrap_or_default();
         let mut objectives: Vec<_> = drawn.iter().map(|i| options.goal.objective(reference(i))).collect();
+        let mut old = Vec::new();
         let mut units = units(&sets.forget, &drawn, 1.0);
         if options.retain_weight > 0.0 {
             let drawn = draw(&mut retain, sets.retain.len(), options.batch);
+            old.resize(objectives.len(), None);
+            old.extend(drawn.iter().map(|i| sets.old.get(i).cloned()));
             objectives.extend(drawn.iter().map(|_| SampleObjective::Mean));
             units.extend(self::units(&sets.retain, &drawn, options.retain_weight));
         }
-        let report = training.step_of(&PerSample(objectives), &units, options.learning_rate)?;
+        let report = training.step_of(&PerSample { losses: objectives, old }, &units, options.learning_rate)?;
         if after(&report, &weights)?.is_break() {
             break;
         }
     }
     Ok(weights)
+}
+
+/// The order in which retain samples are drawn.
+fn retain_order(count: usize, seed: u64) -> Order {
+    Order::new(count, Random::new(seed, "retain batches"))
 }
 
 /// The next batch: the numbers of its samples.

@@ -1,0 +1,10 @@
+// Y = X Wᵀ with factors rounded to half precision and sums in single precision: `linear/matmul_nt` for matrix units, and for
+// a device without them an emulation that rounds the same.
+
+#permute ELEMENT f32 f16 bf16
+#permute UNIT emulated matrix8 matrix16
+#permute EDGES none any
+#define WIDTH rows
+#define SUM columns
+#define RIGHT line
+#import mixed_product
