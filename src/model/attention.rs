@@ -1,6 +1,6 @@
 //! The attention half of a layer: `y = x + output(attention(norm(x)))`.
 
-use super::parameters::AttentionStage;
+use super::parameters::{AttentionStage, Linear};
 use super::sink::{Context, Sink};
 use super::weights::StageWeights;
 use super::{linear, norm};
@@ -155,6 +155,12 @@ fn finish(
     let width = stage.norm.width;
     linear::forward(ctx, &stage.output, weights, Window::all(mixed, stage.heads.width()), Window::all(y, width))?;
     add::run(ctx.device, ctx.tokens() * width, x, y)
+}
+
+/// The stage's linear layers with their inputs.
+pub fn sites<'a>(stage: &'a AttentionStage, inner: &'a Inner) -> impl Iterator<Item = (&'a Linear, Window<'a>)> {
+    let inputs = stage.inputs.iter().map(|(linear, _)| (linear, Window::all(&inner.normed, stage.norm.width)));
+    inputs.chain([(&stage.output, Window::all(&inner.mixed, stage.heads.width()))])
 }
 
 /// Turns the delta at the stage's output into that at its input, in place, and hands over the stage's sites.

@@ -1,6 +1,6 @@
 //! The feed-forward half of a layer: `y = x + down(act(gate(n)) ⊙ up(n))`, or `x + down(act(up(n)))`, with `n = norm(x)`.
 
-use super::parameters::MlpStage;
+use super::parameters::{Linear, MlpStage};
 use super::sink::{Context, Sink};
 use super::weights::StageWeights;
 use super::{linear, norm};
@@ -52,7 +52,7 @@ pub fn backward_width(stage: &MlpStage) -> usize {
 }
 
 /// The projections from the norm's output, with the column of the joint row that each starts at.
-fn inputs(stage: &MlpStage) -> impl Iterator<Item = (&super::parameters::Linear, usize)> {
+fn inputs(stage: &MlpStage) -> impl Iterator<Item = (&Linear, usize)> {
     let up_offset = if stage.gate.is_some() { stage.up.outputs } else { 0 };
     stage.gate.iter().map(|gate| (gate, 0)).chain([(&stage.up, up_offset)])
 }
@@ -120,6 +120,12 @@ pub fn output(
     let (width, wide) = (stage.norm.width, stage.up.outputs);
     linear::forward(ctx, &stage.down, weights, Window::all(&inner.active, wide), Window::all(y, width))?;
     add::run(ctx.device, ctx.tokens() * width, x, y)
+}
+
+/// The stage's linear layers with their inputs.
+pub fn sites<'a>(stage: &'a MlpStage, inner: &'a Inner) -> impl Iterator<Item = (&'a Linear, Window<'a>)> {
+    let up = inputs(stage).map(|(linear, _)| (linear, Window::all(&inner.normed, stage.norm.width)));
+    up.chain([(&stage.down, Window::all(&inner.active, stage.up.outputs))])
 }
 
 /// Turns the delta at the stage's output into that at its input, in place, and hands over the stage's sites.

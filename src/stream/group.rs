@@ -5,6 +5,7 @@ use super::head;
 use super::loader::{Loader, Queue, Visit};
 use super::notebook::Notebook;
 use super::objective::{Objective, OldStates};
+use super::observer::{Observer, Unobserved};
 use super::pass::{Journal, Labels, Progress, ResumePoint, SampleLoss};
 use super::plan::{Plan, table_parts, whole};
 use crate::device::{Buffer, Device};
@@ -65,7 +66,7 @@ impl Group<'_> {
         let mut visits = self.forward_visits(last);
         visits.extend(self.head_visits());
         self.loader.run(&visits, |queue| {
-            let trace = self.forward(queue, last, false)?;
+            let trace = self.forward(queue, last, false, &mut Unobserved)?;
             let folded = head::losses(self, queue, &trace.inputs[last - 1])?;
             head::collect(self, folded, losses)
         })
@@ -77,9 +78,15 @@ impl Group<'_> {
         let mut visits = self.forward_visits(last);
         visits.extend(self.head_visits());
         self.loader.run(&visits, |queue| {
-            let trace = self.forward(queue, last, false)?;
+            let trace = self.forward(queue, last, false, &mut Unobserved)?;
             head::states(self, queue, &trace.inputs[last - 1], states)
         })
+    }
+
+    /// Forward under the eyes of `observer`, as far as it wants to see.
+    pub(super) fn observe(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let top = observer.last_stage() + 1;
+        self.loader.run(&self.forward_visits(top), |queue| self.forward(queue, top, false, observer).map(drop))
     }
 
     /// Forward and backward, every gradient handed to `sink`.
@@ -99,7 +106,7 @@ impl Group<'_> {
         }
         visits.extend((1..top).rev().map(|stage| self.block_visit(stage)));
         self.loader.run(&visits, |queue| {
-            let mut trace = self.forward(queue, top, true)?;
+            let mut trace = self.forward(queue, top, true, &mut Unobserved)?;
             let (mut deltas, mut head_rows) = (self.shelf(), self.shelf());
             let first_sample = losses.len();
             let mut notebook = Notebook::new(journal, losses);
@@ -189,7 +196,7 @@ impl Group<'_> {
     }
 
     /// Runs the stages below `top` and keeps every stage's input, or only the last one's.
-    fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool) -> Result<Trace> {
+    fn forward(&self, queue: &mut Queue<'_>, top: usize, keep: bool, observer: &mut dyn Observer) -> Result<Trace> {
         let width = self.model.config.hidden;
         let mut trace = Trace { inputs: Vec::new(), kept: Vec::new() };
         trace.inputs.push(self.embed(queue)?);
@@ -199,6 +206,7 @@ impl Group<'_> {
             let _span = self.device.span(|| format!("forward of {}", self.stage_name(stage)));
             let mut outputs = self.shelf();
             let mut kept = Vec::new();
+            observer.begin(self.device, stage)?;
             for chunk in 0..self.chunks.len() {
                 let batch = self.batch(chunk)?;
                 let ctx = self.context(&batch);
@@ -212,6 +220,8 @@ impl Group<'_> {
                     (Stage::Mlp(block), Inner::Mlp(inner)) => mlp::output(&ctx, block, &weights, &x, inner, &y)?,
                     _ => return Err(misplaced(stage)),
                 }
+                self.show(&ctx, stage, &inner, observer)?;
+                observer.output(&ctx, stage, &y)?;
                 kept.push((keep && self.plan.keep_inner).then(|| inner.kept()));
                 outputs.put(self.device, chunk, y, ctx.tokens() * width)?;
             }
@@ -220,11 +230,25 @@ impl Group<'_> {
             }
             trace.inputs.push(outputs);
             trace.kept.push(kept);
+            observer.end(self.device, stage)?;
             // The device begins while the next stage is being recorded.
             self.device.submit()?;
             self.tick(stage);
         }
         Ok(trace)
+    }
+
+    /// Shows the inputs of a block's linear layers.
+    fn show(&self, ctx: &Context<'_>, stage: usize, inner: &Inner, observer: &mut dyn Observer) -> Result<()> {
+        match (&self.model.stages[stage], inner) {
+            (Stage::Attention(block), Inner::Attention(inner)) => {
+                attention::sites(block, inner).try_for_each(|(linear, x)| observer.site(ctx, stage, linear, x))
+            }
+            (Stage::Mlp(block), Inner::Mlp(inner)) => {
+                mlp::sites(block, inner).try_for_each(|(linear, x)| observer.site(ctx, stage, linear, x))
+            }
+            _ => Err(misplaced(stage)),
+        }
     }
 
     fn embed(&self, queue: &mut Queue<'_>) -> Result<Shelf> {

@@ -10,6 +10,7 @@ mod head;
 mod loader;
 mod notebook;
 mod objective;
+mod observer;
 mod pass;
 pub mod plan;
 
@@ -18,6 +19,7 @@ pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Sequences};
 pub use loader::{CheckpointWeights, Loader};
 pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, Term};
+pub use observer::Observer;
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
 use super::objective::{CrossEntropy, Objective, OldStates};
+use super::observer::Observer;
 use super::plan::{Demand, Limits, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Buffer, Device};
@@ -261,6 +262,59 @@ impl Pass {
         progress: Progress<'_>,
     ) -> Result<PassReport> {
         self.run(units, &CrossEntropy, Some(sink), Some(journal), resume, progress)
+    }
+
+    /// Plans what [`observe`](Pass::observe) does, for an observer that holds `beside` bytes on the device.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with the smallest budget that would do.
+    pub fn observation_plan(&self, samples: &[Arc<Tokens>], beside: u64) -> Result<Plan> {
+        let limits = self.limits();
+        let limits = Limits { reserved: limits.reserved.saturating_add(beside), ..limits };
+        Plan::new(&self.model, &self.elements, &self.demand(&single_units(samples), None), &limits)
+    }
+
+    /// Runs samples forward, as far as `observer` wants to see.
+    ///
+    /// # Errors
+    /// When a sample does not fit the model or the budget, the observer's last stage is no layer's, or the device failed.
+    pub fn observe(
+        &self,
+        samples: &[Arc<Tokens>],
+        observer: &mut dyn Observer,
+        progress: Progress<'_>,
+    ) -> Result<Plan> {
+        let top = observer.last_stage();
+        if top == 0 || top + 1 >= self.model.stages.len() {
+            return Err(Error::argument(format!("stage {top} is not a layer's, so that it cannot be watched")));
+        }
+        let units = single_units(samples);
+        self.check(&units)?;
+        let plan = self.observation_plan(samples, observer.device_bytes())?;
+        let loader = self.loader(plan.weights_resident);
+        let rotary = self.rotary(&units)?;
+        let groups = plan.groups.len() as u64;
+        for (number, chunks) in plan.groups.iter().enumerate() {
+            // A group counts its stages from where all those before it would have ended, had they gone on to the last one.
+            let before = number as u64 * 2 * (self.model.stages.len() - 1) as u64;
+            let tick = |done: u64, _| progress(number as u64 * top as u64 + done - before, groups * top as u64);
+            let chunks = plan.chunks[chunks.clone()].iter().map(|range| chunk(&units[range.clone()])).collect();
+            let mut group = Group {
+                device: &self.device,
+                model: &self.model,
+                loader: &loader,
+                plan: &plan,
+                rotary: rotary.as_ref(),
+                labels: self.options.labels,
+                objective: &CrossEntropy,
+                number,
+                chunks,
+                progress: &tick,
+            };
+            group.observe(observer)?;
+            self.device.free_scratch();
+        }
+        Ok(plan)
     }
 
     fn run(

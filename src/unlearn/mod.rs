@@ -13,6 +13,7 @@ pub mod methods;
 pub mod names;
 pub mod norms;
 pub mod overlap;
+pub mod redirect;
 pub mod resume;
 pub mod selection;
 pub mod store;

@@ -1,4 +1,5 @@
 //! Tests of the linear kernels.
+mod covariance;
 mod matmul_nn;
 mod matmul_nt;
 mod mixed_importance;

@@ -8,12 +8,14 @@ use efface::stream::{Budgets, DecodePlan, Demand, Labels, Limits, Pass, Plan, Un
 use efface::unlearn::edit::Comparison;
 use efface::unlearn::importance::ImportanceSink;
 use efface::unlearn::methods::{RetainLoss, Score, largest_units};
+use efface::unlearn::redirect::covariance::smallest_device_bytes;
 use efface::unlearn::store::MemoryStore;
 use efface::{Error, Result};
 
 use super::super::input::tokens;
 use super::Run;
 use super::probe::Probing;
+use super::redirect;
 use super::settings::Task;
 use super::training::{MaskBy, Recipe};
 
@@ -21,10 +23,13 @@ use super::training::{MaskBy, Recipe};
 ///
 /// # Errors
 /// [`Error::Budget`] with the smallest budget that does for all of them.
-pub fn check(run: &Run<'_>, task: &Task, probing: &Probing) -> Result<()> {
+pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, probing: &Probing) -> Result<()> {
     let Run { args, input, device, data, allowed, .. } = *run;
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
-    let edit = Comparison::device_bytes(&input.model, allowed, device);
+    let edit = match redirected {
+        Some(_) => 0,
+        None => Comparison::device_bytes(&input.model, allowed, device),
+    };
     let limits = pass.limits();
     let beside = Limits { reserved: limits.reserved + edit, ..limits };
     let plan = |demand: &Demand, limits: &Limits| Plan::new(&input.model, pass.elements(), demand, limits);
@@ -39,7 +44,13 @@ pub fn check(run: &Run<'_>, task: &Task, probing: &Probing) -> Result<()> {
         _ => vec![Accumulate::Square],
     };
     let sink = ImportanceSink::new(&input.model, sums, &mut store);
-    for samples in [tokens(&data.forget), data.retained(false)] {
+    if let Some(redirected) = redirected {
+        let beside = smallest_device_bytes(redirected.sites[0].inputs);
+        budgets.note(pass.observation_plan(&redirected.text, beside))?;
+        budgets.note(pass.observation_plan(&redirect::samples(run, redirected)?, 0))?;
+    }
+    let measured = if redirected.is_some() { Vec::new() } else { vec![tokens(&data.forget), data.retained(false)] };
+    for samples in measured {
         budgets.note(plan(&pass.demand(&args.measure.units(&samples), Some(&sink)), &limits))?;
     }
     for samples in [tokens(&data.forget), data.retained(true)] {

@@ -4,6 +4,7 @@
 mod budget;
 mod fused;
 mod probe;
+mod redirect;
 mod report;
 mod settings;
 mod train;
@@ -215,16 +216,19 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
     let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
-    budget::check(&run, &task, &probing)?;
+    let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;
+    budget::check(&run, &task, redirected.as_ref(), &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
     let labels = args.measure.labels.labels(common.seed);
     let first = args.measure.units(&tokens(&data.forget));
     let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
     let run = Run { measuring: &measuring, ..run };
-    let Decided { outcome, edit } = match &task {
-        Task::Dampen(method) => dampen(&run, *method, cached, &mut phases)?,
-        Task::Train(recipe) => train::decide(&run, recipe, cached, &mut phases)?,
+    let Decided { outcome, edit } = match (&task, &redirected) {
+        (_, Some(plan)) => redirect::decide(&run, plan, &mut phases)?,
+        (Task::Dampen(method), _) => dampen(&run, *method, cached, &mut phases)?,
+        (Task::Train(recipe), _) => train::decide(&run, recipe, cached, &mut phases)?,
+        (Task::Redirect, None) => return Err(Error::Failed("the redirection was not planned".into())),
     };
     warnings.extend(report::remarks(&outcome, args.choosing.limit()));
 

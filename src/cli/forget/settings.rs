@@ -11,6 +11,7 @@ use efface::unlearn::selection::{Against, Combine, Granularity, LogRatioHistogra
 use efface::{Error, Result};
 
 use super::super::measure::name;
+use super::redirect::RedirectArgs;
 use super::training::{MaskBy, Recipe, TrainingArgs};
 
 /// How the weights are chosen.
@@ -56,6 +57,8 @@ pub struct Choosing {
     pub retain_fisher: Option<PathBuf>,
     #[command(flatten)]
     pub training: TrainingArgs,
+    #[command(flatten)]
+    pub redirect: RedirectArgs,
 }
 
 /// `--method`
@@ -81,6 +84,8 @@ pub enum MethodName {
     Wagle,
     /// Learning the forget set, and going the other way.
     TaskVector,
+    /// A change of low rank after which a concept's name means something else. Goes by names, not by wordings.
+    Redirect,
 }
 
 /// What is to be done.
@@ -90,6 +95,8 @@ pub enum Task {
     Dampen(Method),
     /// Train.
     Train(Recipe),
+    /// Redirect concepts.
+    Redirect,
 }
 
 /// `--against`
@@ -128,11 +135,18 @@ impl Choosing {
             true => Err(Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method)))),
             false => Ok(()),
         };
+        self.redirect.check(method)?;
         if method != MethodName::Ssd {
             foreign(self.alpha.is_some(), "alpha", "ssd")?;
         }
         if method != MethodName::SsdAuto {
             foreign(self.dataset_size.is_some(), "dataset-size", "ssd-auto")?;
+        }
+        if method == MethodName::Redirect {
+            foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
+            foreign(self.retain_fisher.is_some(), "retain-fisher", "dampen, or to --mask ratio")?;
+            self.training.redirect_strength()?;
+            return Ok(Task::Redirect);
         }
         if let Some(recipe) = recipe {
             foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
@@ -238,6 +252,7 @@ impl Choosing {
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
         let mut all = self.training.settings(self.method);
+        all.extend(self.redirect.settings(self.method));
         if let serde_json::Value::Object(settings) = settings {
             all.extend(settings);
         }

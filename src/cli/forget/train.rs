@@ -24,9 +24,9 @@ use super::training::{Answers, MaskBy, Recipe, Repair};
 use super::{Decided, Phases, Run, compare, store};
 
 /// A mask and, where there is one, how it was chosen.
-struct Chosen {
-    trainable: Vec<Trainable>,
-    selected: Vec<u64>,
+pub(super) struct Chosen {
+    pub(super) trainable: Vec<Trainable>,
+    pub(super) selected: Vec<u64>,
     outcome: Outcome,
 }
 
@@ -118,9 +118,9 @@ fn complement(bits: &[u32], count: usize) -> Vec<u32> {
     (0..mask_words(count)).map(|word| !bits[word] & used(word)).collect()
 }
 
-type Standing = (Arc<dyn WeightSource>, efface::unlearn::methods::Standing);
+pub(super) type Standing = (Arc<dyn WeightSource>, efface::unlearn::methods::Standing);
 
-fn mend(
+pub(super) fn mend(
     run: &Run<'_>,
     judge: &Judge<'_>,
     edited: Standing,
@@ -145,12 +145,12 @@ fn mend(
     Ok((mended.weights, mended.standing))
 }
 
-fn options(run: &Run<'_>) -> PassOptions {
+pub(super) fn options(run: &Run<'_>) -> PassOptions {
     PassOptions { host_memory: run.args.common.host_memory, labels: Labels::Data, ..PassOptions::default() }
 }
 
 /// Wordings of the forget set that are held out, or all of it where none are; retain samples that are held out.
-fn judges(run: &Run<'_>) -> Judges {
+pub(super) fn judges(run: &Run<'_>) -> Judges {
     let held_out = run.data.forgotten(true);
     let forget = if held_out.is_empty() { tokens(&run.data.forget) } else { held_out };
     Judges { forget, held_out: run.data.retained(true) }
@@ -193,7 +193,7 @@ fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut
 }
 
 /// All weights that may change.
-fn everything(run: &Run<'_>) -> Chosen {
+pub(super) fn everything(run: &Run<'_>) -> Chosen {
     let parameters = run.input.model.parameters.iter().zip(run.allowed);
     let (trainable, selected) = parameters
         .map(|(parameter, allowed)| match allowed {

@@ -69,7 +69,8 @@ pub struct TrainingArgs {
     /// don't know"].
     #[arg(long, value_name = "TEXT")]
     refusal: Vec<String>,
-    /// task-vector: how far to go the other way, as a multiple of what was learned.
+    /// task-vector: how far to go the other way, as a multiple of what was learned. redirect: which share of the change is
+    /// taken, up to 1.
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     strength: Option<f64>,
     /// Afterwards train on the retain set, for so many steps at most (40 if no number is given), without raising the forgotten
@@ -191,12 +192,17 @@ impl TrainingArgs {
 
     /// The flags that only some methods take, with these methods' names.
     fn foreign(&self, method: MethodName) -> Result<()> {
-        use MethodName::{Dampen, Npo, Refusal, Salun, Simnpo, Ssd, SsdAuto, TaskVector, Wagle};
-        let trains = !matches!(method, Dampen | Ssd | SsdAuto);
+        use MethodName::{Dampen, Npo, Redirect, Refusal, Salun, Simnpo, Ssd, SsdAuto, TaskVector, Wagle};
+        let trains = !matches!(method, Dampen | Ssd | SsdAuto | Redirect);
         let npo = method == Npo || method == Wagle && self.objective != Some(ObjectiveName::Graddiff);
         let learns = "a method that trains";
         let flags = [
-            ("auto", self.auto, trains || method == Dampen, "dampen or a method that trains"),
+            (
+                "auto",
+                self.auto,
+                trains || matches!(method, Dampen | Redirect),
+                "dampen, redirect or a method that trains",
+            ),
             ("mask", self.mask.is_some(), trains && method != Salun && method != Wagle, "graddiff, npo, ..."),
             ("mask-share", self.mask_share.is_some(), trains && self.mask != Some(MaskName::All), "one with a mask"),
             ("objective", self.objective.is_some(), method == Wagle, "wagle"),
@@ -209,7 +215,7 @@ impl TrainingArgs {
             ("beta", self.beta.is_some(), npo || method == Simnpo, "npo or simnpo"),
             ("delta", self.delta.is_some(), method == Simnpo, "simnpo"),
             ("refusal", !self.refusal.is_empty(), method == Refusal, "refusal"),
-            ("strength", self.strength.is_some(), method == TaskVector, "task-vector"),
+            ("strength", self.strength.is_some(), matches!(method, TaskVector | Redirect), "task-vector or redirect"),
         ];
         match flags.iter().find(|(_, given, own, _)| *given && !own) {
             Some((flag, .., of)) => {
@@ -227,7 +233,7 @@ impl TrainingArgs {
         self.foreign(method)?;
         let npo = Goal::Npo { beta: self.beta.unwrap_or(0.1) };
         let (goal, answers) = match method {
-            MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto => return Ok(None),
+            MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto | MethodName::Redirect => return Ok(None),
             MethodName::Graddiff => (Goal::Difference, Answers::Own),
             MethodName::Npo => (npo, Answers::Own),
             MethodName::Simnpo => {
@@ -287,6 +293,19 @@ impl TrainingArgs {
 
     fn refusals(&self) -> Vec<String> {
         if self.refusal.is_empty() { REFUSALS.map(String::from).to_vec() } else { self.refusal.clone() }
+    }
+
+    /// The strength that is given to a redirection; none: searched.
+    ///
+    /// # Errors
+    /// When it is out of range.
+    pub fn redirect_strength(&self) -> Result<Option<f64>> {
+        match self.strength {
+            Some(strength) if !(strength > 0.0 && strength <= 1.0) => {
+                Err(Error::argument(format!("--strength of a redirection is above 0 and up to 1, not {strength}")))
+            }
+            strength => Ok(strength),
+        }
     }
 
     /// The repair, where one is asked for.

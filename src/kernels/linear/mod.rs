@@ -1,6 +1,7 @@
 //! Kernels of linear layers. `W` is a stored matrix `[rows, columns]`; whether rows are outputs (most families) or inputs
 //! (GPT-2) decides which product is the forward one, and no kernel needs to know.
 
+pub mod covariance;
 pub mod matmul_nn;
 pub mod matmul_nt;
 pub mod mixed_importance;
@@ -18,6 +19,7 @@ use crate::kernels::{Kernel, Window};
 
 /// The family's kernels.
 pub const KERNELS: &[Kernel] = &[
+    covariance::KERNEL,
     matmul_nn::KERNEL,
     matmul_nt::KERNEL,
     mixed_importance::KERNEL,

@@ -1,0 +1,331 @@
+//! Redirecting concepts: flags, names and text in, an edit out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use efface::data::{Encoder, RecordKind, Relations, Special, read_records};
+use efface::kernels::loss::NO_TARGET;
+use efface::model::Model;
+use efface::model::batch::Tokens;
+use efface::model::weights::WeightSource;
+use efface::report::format::percent;
+use efface::stream::{CheckpointWeights, Labels};
+use efface::unlearn::forget::Outcome;
+use efface::unlearn::methods::{EditedWeights, Judge};
+use efface::unlearn::redirect::{
+    self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site,
+    covariance,
+};
+use efface::unlearn::selection::LogRatioHistogram;
+use efface::{Error, Result};
+
+use super::super::input::tokens;
+use super::settings::MethodName;
+use super::train::{everything, judges, mend, options};
+use super::{Args, Data, Decided, Phases, Run};
+
+/// Tokens of a piece of text that is read for its covariance.
+const PIECE: usize = 256;
+/// Tokens of text that are enough.
+const ENOUGH: usize = 100_000;
+/// The largest file of text, in bytes.
+const LARGEST_TEXT: u64 = 256 << 20;
+
+/// How concepts are redirected.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Redirection (redirect)")]
+pub struct RedirectArgs {
+    /// A concept's name, or another name of it; may be repeated [default: the subjects of the facts in --forget].
+    #[arg(long, value_name = "NAME")]
+    concept: Vec<String>,
+    /// What the model takes a concept for; may be repeated, then it is the mean of all.
+    #[arg(long, value_name = "NAME", default_values_t = INSTEAD.map(String::from))]
+    redirect: Vec<String>,
+    /// The layers whose projection down is edited, e.g. 4,5,6 [default: a few early ones].
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    layers: Vec<usize>,
+    /// Ordinary text, whose use of the layers is left alone: plain, or JSON Lines with `text` if it ends in .jsonl
+    /// [default: the retain samples that are not held out].
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Where the text's covariance is kept: read if the file exists, written otherwise.
+    #[arg(long, value_name = "FILE")]
+    covariance: Option<PathBuf>,
+    /// From which multiple of their mean the text's eigenvalues are left alone.
+    #[arg(long, value_name = "B", default_value_t = BOUND, allow_negative_numbers = true)]
+    bound: f64,
+    /// What the change's size costs, against meeting its aim.
+    #[arg(long, value_name = "R", default_value_t = RIDGE, allow_negative_numbers = true)]
+    ridge: f64,
+    /// Which of a name's tokens are redirected.
+    #[arg(long, value_enum, default_value = "last")]
+    key_tokens: KeyTokensName,
+}
+
+/// What takes a concept's place where nothing is named.
+const INSTEAD: [&str; 1] = ["something"];
+/// See [`Options::bound`].
+const BOUND: f64 = 2.0;
+/// See [`Options::ridge`].
+const RIDGE: f64 = 0.05;
+
+/// `--key-tokens`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KeyTokensName {
+    /// The last.
+    Last,
+    /// The first, too: whatever begins like the name is changed.
+    FirstAndLast,
+}
+
+impl RedirectArgs {
+    /// Finds flags that were given for another method.
+    ///
+    /// # Errors
+    /// When there is one, or a number is out of range.
+    pub fn check(&self, method: MethodName) -> Result<()> {
+        let above = |flag: &str, value: f64| match value.is_finite() && value > 0.0 {
+            true => Ok(()),
+            false => Err(Error::argument(format!("--{flag} is a number above 0, not {value}"))),
+        };
+        above("bound", self.bound)?;
+        above("ridge", self.ridge)?;
+        let given = [
+            ("concept", !self.concept.is_empty()),
+            ("layers", !self.layers.is_empty()),
+            ("text", self.text.is_some()),
+            ("covariance", self.covariance.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given && method != MethodName::Redirect) {
+            Some((flag, _)) => Err(Error::argument(format!("--{flag} belongs to --method redirect"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The settings by name, for the report. Concepts are counted, not named: a report may be redacted.
+    pub fn settings(&self, method: MethodName) -> serde_json::Map<String, serde_json::Value> {
+        let mut settings = serde_json::Map::new();
+        if method == MethodName::Redirect {
+            let values = [
+                ("concepts_named", self.concept.len().into()),
+                ("redirect", self.redirect.clone().into()),
+                ("layers", self.layers.clone().into()),
+                ("bound", self.bound.into()),
+                ("ridge", self.ridge.into()),
+                ("key_tokens", super::super::measure::name(self.key_tokens).into()),
+                ("text", self.text.as_ref().map(|path| path.display().to_string()).into()),
+            ];
+            settings.extend(values.into_iter().map(|(name, value)| (name.to_string(), value)));
+        }
+        settings
+    }
+}
+
+/// All that redirecting takes.
+pub struct Plan {
+    /// What goes where.
+    pub request: Request,
+    /// Which layers are edited.
+    pub sites: Vec<Site>,
+    /// Ordinary text.
+    pub text: Vec<Arc<Tokens>>,
+}
+
+/// Reads names, contexts, layers and text.
+///
+/// # Errors
+/// When there is no name or no tokenizer, a layer must not change, or the text cannot be read.
+pub fn plan(run: &Run<'_>) -> Result<Plan> {
+    let Run { args, input, data, allowed, .. } = *run;
+    let given = &args.choosing.redirect;
+    let Some(encoder) = input.encoder() else {
+        return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
+    };
+    let layers = if given.layers.is_empty() { redirect::usual_layers(&input.model) } else { given.layers.clone() };
+    let sites = redirect::sites(&input.model, &layers)?;
+    if let Some(site) = sites.iter().find(|site| !allowed[site.parameter]) {
+        let name = &input.model.parameters[site.parameter].name;
+        return Err(Error::argument(format!(
+            "{name} must not change: name other --layers, or let --only and --skip allow it"
+        )));
+    }
+    let request = request(args, encoder)?;
+    Ok(Plan { request, sites, text: text(args, data, encoder, &input.model)? })
+}
+
+fn request(args: &Args, encoder: &dyn Encoder) -> Result<Request> {
+    let given = &args.choosing.redirect;
+    let (mut names, mut relations) = (given.concept.clone(), Vec::new());
+    for record in args.forget.iter().map(read_records).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        if let RecordKind::Fact { subject, relation, .. } = record.kind {
+            if given.concept.is_empty() && !names.contains(&subject) {
+                names.push(subject);
+            }
+            if !relations.contains(&relation) {
+                relations.push(relation);
+            }
+        }
+    }
+    if names.is_empty() {
+        return Err(Error::argument(
+            "--method redirect goes by names: give --concept NAME, or facts (subject, relation, object) in --forget",
+        ));
+    }
+    let mut table = Relations::default();
+    args.reading.relations.iter().try_for_each(|path| table.read(path))?;
+    let chat = encoder.has_chat_template();
+    let mut contexts = redirect::usual(chat);
+    let phrasings = table.iter().filter(|(name, _)| relations.iter().any(|relation| relation == name));
+    for context in redirect::of_phrasings(phrasings.flat_map(|(_, texts)| texts).map(String::as_str), chat) {
+        if !contexts.contains(&context) {
+            contexts.push(context);
+        }
+    }
+    let tokens = match given.key_tokens {
+        KeyTokensName::Last => KeyTokens::Last,
+        KeyTokensName::FirstAndLast => KeyTokens::FirstAndLast,
+    };
+    Ok(Request { names, instead: given.redirect.clone(), contexts, tokens })
+}
+
+/// The text whose keys are left alone.
+fn text(args: &Args, data: &Data, encoder: &dyn Encoder, model: &Model) -> Result<Vec<Arc<Tokens>>> {
+    let Some(path) = &args.choosing.redirect.text else { return Ok(data.retained(false)) };
+    let records = path.extension().is_some_and(|ending| ending == "jsonl" || ending == "json");
+    let samples = match records {
+        true => {
+            let kinds = read_records(path)?;
+            let texts = kinds.iter().filter_map(|record| match &record.kind {
+                RecordKind::Text { text } => Some(text.as_str()),
+                _ => None,
+            });
+            let texts: Vec<&str> = texts.collect();
+            if texts.is_empty() {
+                return Err(Error::file(path, "", "has no record with `text`"));
+            }
+            pieces(&texts, encoder, model)?
+        }
+        false => {
+            let size = std::fs::metadata(path).map_err(|error| Error::reading(path, error))?.len();
+            if size > LARGEST_TEXT {
+                let problem = format!("the file has {size} bytes; a text has at most {LARGEST_TEXT}");
+                return Err(Error::file(path, "", problem));
+            }
+            let bytes = std::fs::read(path).map_err(|error| Error::reading(path, error))?;
+            let text = String::from_utf8(bytes).map_err(|_| Error::file(path, "", "the file is not UTF-8 text"))?;
+            pieces(&text.lines().collect::<Vec<_>>(), encoder, model)?
+        }
+    };
+    match samples.is_empty() {
+        true => Err(Error::file(path, "", "the file has no text")),
+        false => Ok(samples),
+    }
+}
+
+/// The texts one after the other, cut into pieces, until there are enough.
+fn pieces(texts: &[&str], encoder: &dyn Encoder, model: &Model) -> Result<Vec<Arc<Tokens>>> {
+    let mut ids = Vec::new();
+    for text in texts.iter().filter(|text| !text.trim().is_empty()) {
+        ids.extend(encoder.encode(text, Special::Leading)?.ids);
+        if ids.len() >= ENOUGH {
+            break;
+        }
+    }
+    let sample = |(number, ids): (usize, &[u32])| {
+        Arc::new(Tokens { ids: ids.to_vec(), targets: vec![NO_TARGET; ids.len()], number: number as u32 })
+    };
+    Ok(ids.chunks(PIECE.min(model.config.context)).enumerate().map(sample).collect())
+}
+
+/// Redirects the concepts, finds the strength, and repairs what that harms where it is asked for.
+pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided> {
+    let Run { args, input, device, .. } = *run;
+    let (given, limit) = (&args.choosing.redirect, args.choosing.limit());
+    let covariances = covariances(run, plan, phases)?;
+    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
+    let Some(encoder) = input.encoder() else {
+        return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
+    };
+    let how = Options { bound: given.bound, ridge: given.ridge, seed: args.common.seed, pass: options(run) };
+    let redirection = phases.run(&args.common, "redirecting", |tick| {
+        let places = (&plan.sites[..], &covariances[..]);
+        redirect::redirect(device, (&input.model, &base), encoder, &plan.request, places, &how, tick)
+    })?;
+    tell(args, &plan.request, &redirection);
+    let judges = judges(run);
+    let judge = phases.run(&args.common, "judging before", |tick| {
+        Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
+    })?;
+    let strength = args.choosing.training.redirect_strength()?;
+    let (scale, mut standing, trials) = phases.run(&args.common, "judging", |tick| {
+        redirect::search(&judge, &base, &redirection.changes, (strength, limit), tick)
+    })?;
+    let mut outcome = Outcome::new(LogRatioHistogram::new());
+    outcome.chosen = trials.iter().position(|trial| trial.scale == Some(scale));
+    outcome.trials = trials;
+    let mut weights: Arc<dyn WeightSource> =
+        Arc::new(RedirectedWeights::new(base, &input.model, &redirection.changes, scale));
+    let mut selected = RedirectedWeights::selected(&input.model, &redirection.changes);
+    if let Some(repair) = args.choosing.training.repair()? {
+        let all = everything(run);
+        let mended = (weights.clone(), standing);
+        (weights, standing) = mend(run, &judge, mended, &all.trainable, repair, &mut outcome, phases)?;
+        selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
+    }
+    (outcome.forget, outcome.held_out) = (Some(judge.forget(standing)), Some(judge.held_out(standing)));
+    outcome.judge(limit, strength.is_none());
+    let edit = EditedWeights { model: input.model.clone(), weights, selected };
+    Ok(Decided { outcome, edit: Some(Box::new(edit)) })
+}
+
+/// The text's covariances: from the file, if there is one, or measured.
+fn covariances(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Vec<Covariance>> {
+    let Run { args, input, device, .. } = *run;
+    let of = Provenance { model_sha256: input.checkpoint.sha256().into(), data_sha256: covariance::digest(&plan.text) };
+    let cached: Option<&Path> = args.choosing.redirect.covariance.as_deref();
+    if let Some(path) = cached.filter(|path| path.exists()) {
+        return phases
+            .run(&args.common, "reading the covariance", |_| covariance::read(path, &input.model, &plan.sites, &of));
+    }
+    let pass = input.pass(device, &args.common, None, Labels::Data)?;
+    let measured = phases.run(&args.common, "measuring the covariance", |tick| {
+        covariance::measure(&pass, &plan.sites, &plan.text, tick)
+    })?;
+    if let Some(path) = cached {
+        let tokens = plan.text.iter().map(|sample| sample.ids.len()).sum();
+        covariance::write(path, &input.model, (&plan.sites, &measured), &of, tokens)?;
+    }
+    Ok(measured)
+}
+
+fn tell(args: &Args, request: &Request, redirection: &Redirection) {
+    let chats = request.contexts.iter().filter(|context| matches!(context, Context::Chat(_))).count();
+    args.common.detail(&format!(
+        "{} names in {} contexts ({chats} of a chat) become {:?}",
+        request.names.len(),
+        request.contexts.len(),
+        request.instead
+    ));
+    for layer in &redirection.layers {
+        args.common.detail(&format!(
+            "layer {}: {} keys, {} of them beside {} ordinary directions; {} of the way made up for; {:.2} away before",
+            layer.layer,
+            layer.keys,
+            percent(layer.fit.beside),
+            layer.rank,
+            percent(layer.fit.reached),
+            layer.distance
+        ));
+    }
+    args.common.detail(&format!("{:.2} away with all changes", redirection.distance));
+}
+
+/// What is read and computed on, for planning.
+pub fn samples(run: &Run<'_>, plan: &Plan) -> Result<Vec<Arc<Tokens>>> {
+    match run.input.encoder() {
+        Some(encoder) => redirect::samples(encoder, &plan.request),
+        None => Ok(tokens(&run.data.forget)),
+    }
+}

@@ -1,0 +1,269 @@
+//! Redirecting concepts: a change of low rank in a few early layers, after which the model takes one name for another. It needs
+//! names only: no wording of what is to be forgotten, and no training (after ROCR, IEEE S&P 2026, and MEMIT, ICLR 2023).
+//!
+//! What enters a layer's projection down at a name's token is a *key*, by which the layer looks up what it knows; what the last
+//! edited layer puts out there is the *state* that later layers read the facts from. Layer after layer, the keys' outputs are
+//! moved so that the states become those of another name, by a change that leaves alone what ordinary text uses.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `contexts.rs` | names in contexts, as tokens |
+//! | `states.rs` | keys and states at these tokens: a pass that goes forward only |
+//! | `covariance.rs` | E\[kkᵀ\] of ordinary text at a layer, streamed, and its file |
+//! | `subspace.rs` | what of it is dominant |
+//! | `solve.rs` | the change: one n×n solve for n keys |
+//! | `weights.rs` | the weights with changes on top |
+//! | `strength.rs` | how much of the change is taken |
+
+mod contexts;
+pub mod covariance;
+mod solve;
+mod states;
+mod strength;
+mod subspace;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use faer::Mat;
+
+pub use contexts::{Context, Named, of_phrasings, usual, write};
+pub use covariance::{Covariance, Provenance, Site, sites};
+pub use solve::{Factors, Fit, solve};
+pub use states::{Place, States, states};
+pub use strength::{FULL, search};
+pub use subspace::{Subspace, dominant};
+pub use weights::{Change, RedirectedWeights};
+
+use crate::data::Encoder;
+use crate::device::Device;
+use crate::model::batch::Tokens;
+use crate::model::weights::WeightSource;
+use crate::model::{Model, Stage};
+use crate::stream::{Pass, PassOptions, Progress};
+use crate::{Error, Result};
+
+/// Which of a name's tokens are keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyTokens {
+    /// The last, where a name is complete.
+    #[default]
+    Last,
+    /// The first as well: what a name begins with is changed wherever it stands.
+    FirstAndLast,
+}
+
+/// What is redirected where.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The concepts' names and other names.
+    pub names: Vec<String>,
+    /// The names whose states, the mean over them, take their place.
+    pub instead: Vec<String>,
+    /// In which contexts.
+    pub contexts: Vec<Context>,
+    /// Which of a name's tokens are keys.
+    pub tokens: KeyTokens,
+}
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// An eigenvector of ordinary keys belongs to what is left alone from this multiple of the mean eigenvalue on. (ROCR's
+    /// absolute 0.02 belongs to its models' scale.)
+    pub bound: f64,
+    /// What a change's size costs: λ, as a multiple of the keys' mean squared length beside the ordinary subspace.
+    pub ridge: f64,
+    /// Where the iteration for the subspace begins.
+    pub seed: u64,
+    /// How passes are run.
+    pub pass: PassOptions,
+}
+
+/// What became of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerReport {
+    /// The layer.
+    pub layer: usize,
+    /// Keys.
+    pub keys: usize,
+    /// Rank of the ordinary subspace.
+    pub rank: usize,
+    /// How the keys were met.
+    pub fit: Fit,
+    /// Mean distance of the states from where they should be, before this layer's change.
+    pub distance: f64,
+}
+
+/// Changes, ready to be tried at any strength.
+#[derive(Clone, Debug)]
+pub struct Redirection {
+    /// One for each layer, ascending.
+    pub changes: Vec<Arc<Change>>,
+    /// What became of the layers.
+    pub layers: Vec<LayerReport>,
+    /// Mean distance of the states from where they should be, with all changes.
+    pub distance: f64,
+}
+
+/// The layers that are edited where none are named: an eighth of the depth, from a tenth of it on. (ROCR edits layers 4 to 6 or
+/// 8 of 32.)
+pub fn usual_layers(model: &Model) -> Vec<usize> {
+    let depth = model.stages.iter().filter(|stage| matches!(stage, Stage::Mlp(_))).count();
+    let first = (depth / 10).min(depth - 1);
+    (first..(first + (depth / 8).max(1)).min(depth)).collect()
+}
+
+/// The names' tokens, and where their states should go.
+struct Keys {
+    samples: Vec<Arc<Tokens>>,
+    places: Vec<Place>,
+    targets: Vec<Vec<f32>>,
+}
+
+/// Redirects names: for each of `sites`, ascending, measures keys and states with the changes so far, and makes up for an equal
+/// part of the distance that is left: r = (z − h) / (m − j) for the j-th of m. `covariances` are those of the sites.
+///
+/// # Errors
+/// When a name or an option is wrong, nothing can be changed, or a pass fails.
+pub fn redirect(
+    device: &Device,
+    (model, base): (&Arc<Model>, &Arc<dyn WeightSource>),
+    encoder: &dyn Encoder,
+    request: &Request,
+    (sites, covariances): (&[Site], &[Covariance]),
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Redirection> {
+    if !(options.bound.is_finite() && options.bound > 0.0) {
+        return Err(Error::argument(format!("the bound is a number above 0, not {}", options.bound)));
+    }
+    let Some(last) = sites.last() else { return Err(Error::argument("no layer is to be edited")) };
+    let steps = sites.len() as u64 + 2;
+    let at = |step: u64| move |done: u64, of: u64| progress(step * 1000 + done * 1000 / of.max(1), steps * 1000);
+    let pass = |changes: &[Arc<Change>]| {
+        let weights = RedirectedWeights::new(base.clone(), model, changes, FULL);
+        Pass::over(device, model.clone(), Arc::new(weights), options.pass)
+    };
+    let keys = keys(&pass(&[])?, encoder, request, last.stage, &at(0))?;
+    let (mut changes, mut layers) = (Vec::new(), Vec::new());
+    for (j, (site, covariance)) in sites.iter().zip(covariances).enumerate() {
+        let tick = at(1 + j as u64);
+        let now = states(&pass(&changes)?, &keys.samples, &keys.places, Some(site), last.stage, &tick)?;
+        let share = 1.0 / (sites.len() - j) as f64;
+        let residuals = matrix(site.outputs, keys.places.len(), &|o, i| {
+            (f64::from(keys.targets[i][o]) - f64::from(now.states[i][o])) * share
+        });
+        let k = matrix(site.inputs, keys.places.len(), &|o, i| f64::from(now.keys[i][o]));
+        let trace: f64 = (0..covariance.width).map(|i| f64::from(covariance.values[i * (covariance.width + 1)])).sum();
+        let ordinary = match trace > 0.0 {
+            true => {
+                let bound = options.bound * trace / covariance.width as f64;
+                dominant(&covariance.values, covariance.width, bound, options.seed)?
+            }
+            false => Subspace::empty(covariance.width),
+        };
+        let (factors, fit) = solve(&k, &residuals, &ordinary, options.ridge)?;
+        let distance = distance(&keys.targets, &now.states);
+        layers.push(LayerReport { layer: site.layer, keys: k.ncols(), rank: ordinary.rank(), fit, distance });
+        changes.push(Arc::new(Change { site: site.clone(), factors }));
+    }
+    let end = states(&pass(&changes)?, &keys.samples, &keys.places, None, last.stage, &at(steps - 1))?;
+    Ok(Redirection { changes, layers, distance: distance(&keys.targets, &end.states) })
+}
+
+fn matrix(rows: usize, columns: usize, at: &dyn Fn(usize, usize) -> f64) -> Mat<f64> {
+    Mat::from_fn(rows, columns, at)
+}
+
+/// The mean Euclidean distance.
+fn distance(targets: &[Vec<f32>], states: &[Vec<f32>]) -> f64 {
+    let one = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+        a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    targets.iter().zip(states).map(one).sum::<f64>() / targets.len().max(1) as f64
+}
+
+/// The samples that redirecting runs, for planning: names, and what takes their place, in all contexts.
+///
+/// # Errors
+/// When a name is wrong.
+pub fn samples(encoder: &dyn Encoder, request: &Request) -> Result<Vec<Arc<Tokens>>> {
+    let names = request.names.iter().chain(&request.instead);
+    let pairs = names.flat_map(|name| request.contexts.iter().map(move |context| (context, name)));
+    pairs.enumerate().map(|(i, (context, name))| Ok(write(encoder, context, name)?.sample(i))).collect()
+}
+
+/// What the target of a key depends on: its context, whether it is a name's first token, and whether it begins the text. The
+/// first token of a text is unlike all others where no special token stands before it, so that its target is the state of a
+/// token that begins a text, too.
+type Kind = (usize, bool, bool);
+
+fn keys(
+    pass: &Pass,
+    encoder: &dyn Encoder,
+    request: &Request,
+    last_stage: usize,
+    progress: Progress<'_>,
+) -> Result<Keys> {
+    let Request { names, instead, contexts, tokens } = request;
+    if names.is_empty() || instead.is_empty() || contexts.is_empty() {
+        return Err(Error::argument("redirecting takes a concept, a name that takes its place, and a context"));
+    }
+    let mut keys = Keys { samples: Vec::new(), places: Vec::new(), targets: Vec::new() };
+    let mut kinds: Vec<Kind> = Vec::new();
+    for name in names {
+        for (context, before) in contexts.iter().enumerate() {
+            let named = write(encoder, before, name)?;
+            let number = keys.samples.len();
+            let ends = match tokens {
+                KeyTokens::FirstAndLast if named.first < named.last() => {
+                    vec![(true, named.first), (false, named.last())]
+                }
+                _ => vec![(false, named.last())],
+            };
+            for (first, place) in ends {
+                keys.places.push((number as u32, place as u32));
+                kinds.push((context, first, place == 0));
+            }
+            keys.samples.push(named.sample(number));
+        }
+    }
+    let means = means(pass, encoder, (instead, contexts), &kinds, last_stage, progress)?;
+    keys.targets = kinds.iter().map(|kind| means[kind].clone()).collect();
+    Ok(keys)
+}
+
+/// The states of the names that take the place, for every kind of key: the mean over the names.
+fn means(
+    pass: &Pass,
+    encoder: &dyn Encoder,
+    (instead, contexts): (&[String], &[Context]),
+    kinds: &[Kind],
+    last_stage: usize,
+    progress: Progress<'_>,
+) -> Result<BTreeMap<Kind, Vec<f32>>> {
+    let kinds: std::collections::BTreeSet<Kind> = kinds.iter().copied().collect();
+    let (mut samples, mut places) = (Vec::new(), Vec::new());
+    for (context, first, begins) in &kinds {
+        for name in instead {
+            let named = write(encoder, &contexts[*context], name)?;
+            let place = if *first { named.first } else { named.last() };
+            let number = samples.len();
+            let (named, place) = match begins {
+                true => (Named { ids: vec![named.ids[place]], first: 0 }, 0),
+                false => (named, place),
+            };
+            places.push((number as u32, place as u32));
+            samples.push(named.sample(number));
+        }
+    }
+    let found = states(pass, &samples, &places, None, last_stage, progress)?.states;
+    let mean = |states: &[Vec<f32>]| {
+        let width = states[0].len();
+        let sum = |i: usize| states.iter().map(|state| f64::from(state[i])).sum::<f64>();
+        (0..width).map(|i| (sum(i) / states.len() as f64) as f32).collect()
+    };
+    Ok(kinds.into_iter().zip(found.chunks(instead.len())).map(|(kind, states)| (kind, mean(states))).collect())
+}

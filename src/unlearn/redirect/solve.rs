@@ -1,0 +1,151 @@
+//! The change of a matrix that sends keys elsewhere and leaves ordinary keys alone.
+
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
+
+use super::subspace::Subspace;
+use crate::{Error, Result};
+
+/// A change of low rank: ΔW = left · rightᵀ, of a matrix `[outputs, inputs]`.
+#[derive(Clone, Debug)]
+pub struct Factors {
+    /// `[outputs, keys]`.
+    pub left: Mat<f64>,
+    /// `[inputs, keys]`.
+    pub right: Mat<f64>,
+}
+
+/// What a solve was made of, for a report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fit {
+    /// The share of the keys' length that is left beside the ordinary subspace, the mean over keys.
+    pub beside: f64,
+    /// How much of the residuals the change makes up for: 1 − ‖R − ΔW K‖ / ‖R‖ (0 where there is no residual).
+    pub reached: f64,
+}
+
+/// With keys K `[inputs, n]`, residuals R `[outputs, n]` and P = I − U Uᵀ:
+/// **ΔW = R (Kᵀ P K + λ I)⁻¹ (P K)ᵀ**, one n×n solve. It minimises ‖R − ΔW K‖² + λ‖ΔW‖² among the changes that map U to
+/// nothing; a single key gives ΔW = r (Pk)ᵀ / (kᵀPk + λ). λ is `ridge` times the mean of kᵀPk, so that it means the same for
+/// every model.
+///
+/// # Errors
+/// When the ridge is not above 0, a number is not finite, or all keys are ordinary, so that nothing can be changed.
+pub fn solve(keys: &Mat<f64>, residuals: &Mat<f64>, ordinary: &Subspace, ridge: f64) -> Result<(Factors, Fit)> {
+    if !(ridge.is_finite() && ridge > 0.0) {
+        return Err(Error::argument(format!("the ridge is a number above 0, not {ridge}")));
+    }
+    let count = keys.ncols();
+    let right = ordinary.project_out(keys);
+    let gram = right.transpose() * &right;
+    let mean = (0..count).map(|i| gram[(i, i)]).sum::<f64>() / count.max(1) as f64;
+    if !(mean.is_finite() && mean > 0.0 && residuals.norm_l2().is_finite()) {
+        return Err(Error::Failed(
+            "nothing of the concepts' keys lies beside those of ordinary text (or they are not finite): nothing can be \
+             redirected; a higher --bound would leave more"
+                .into(),
+        ));
+    }
+    let system = Mat::from_fn(count, count, |r, c| gram[(r, c)] + if r == c { ridge * mean } else { 0.0 });
+    let failed = |_| Error::Failed("the keys' system cannot be solved: a larger --ridge would help".into());
+    let solver = system.llt(Side::Lower).map_err(failed)?;
+    // The system is symmetric: left = R S⁻¹ = (S⁻¹ Rᵀ)ᵀ.
+    let left = solver.solve(residuals.transpose()).transpose().to_owned();
+    let missed = residuals - &left * &gram;
+    let size = residuals.norm_l2();
+    let column = |of: &Mat<f64>, i: usize| of.col(i).norm_l2();
+    let shares = (0..count).map(|i| column(&right, i) / column(keys, i).max(f64::MIN_POSITIVE));
+    let fit = Fit {
+        beside: shares.sum::<f64>() / count as f64,
+        reached: if size > 0.0 { 1.0 - missed.norm_l2() / size } else { 0.0 },
+    };
+    Ok((Factors { left, right }, fit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::unlearn::redirect::subspace::dominant;
+
+    fn draw(random: &mut Random, rows: usize, columns: usize) -> Mat<f64> {
+        Mat::from_fn(rows, columns, |_, _| (random.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
+    }
+
+    /// Orthonormal vectors as a subspace, made by the solver's own decomposition of a covariance.
+    fn ordinary(random: &mut Random, width: usize, rank: usize) -> Subspace {
+        let x = draw(random, width, rank);
+        let c = &x * x.transpose();
+        let values: Vec<f32> = (0..width * width).map(|i| c[(i / width, i % width)] as f32).collect();
+        dominant(&values, width, 1e-3, 1).unwrap()
+    }
+
+    /// r (Pk)ᵀ / (kᵀPk + λ), written out.
+    #[test]
+    fn one_key_is_the_published_formula() {
+        let mut random = Random::new(std::process::id().into(), "one key");
+        for (inputs, outputs, rank) in [(37, 11, 4), (120, 23, 30), (9, 5, 0)] {
+            let u = if rank == 0 { Subspace::empty(inputs) } else { ordinary(&mut random, inputs, rank) };
+            let (k, r) = (draw(&mut random, inputs, 1), draw(&mut random, outputs, 1));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let key: Vec<f64> = (0..inputs).map(|i| k[(i, 0)]).collect();
+            let columns: Vec<Vec<f64>> =
+                (0..u.rank()).map(|j| (0..inputs).map(|i| u.vectors[(i, j)]).collect()).collect();
+            let along: Vec<f64> = columns.iter().map(|column| dot(column, &key)).collect();
+            let pk: Vec<f64> = (0..inputs)
+                .map(|i| key[i] - columns.iter().zip(&along).map(|(column, along)| column[i] * along).sum::<f64>())
+                .collect();
+            let ridge = 0.3;
+            let length = dot(&key, &pk);
+            let lambda = ridge * length;
+            let (Factors { left, right }, _) = solve(&k, &r, &u, ridge).unwrap();
+            let change = &left * right.transpose();
+            for o in 0..outputs {
+                for i in 0..inputs {
+                    let want = r[(o, 0)] * pk[i] / (length + lambda);
+                    assert!((change[(o, i)] - want).abs() < 1e-6, "{o} {i}: {} {want}", change[(o, i)]);
+                }
+            }
+        }
+    }
+
+    /// With a small ridge every key reaches its residual, and ordinary keys reach nothing.
+    #[test]
+    fn many_keys_reach_their_residuals_and_ordinary_ones_nothing() {
+        let mut random = Random::new(std::process::id().into(), "many keys");
+        let u = ordinary(&mut random, 90, 20);
+        let (k, r) = (draw(&mut random, 90, 13), draw(&mut random, 17, 13));
+        let (Factors { left, right }, fit) = solve(&k, &r, &u, 1e-9).unwrap();
+        let change = &left * right.transpose();
+        assert!((&change * &k - &r).norm_max() < 1e-5);
+        assert!((&change * &u.vectors).norm_max() < 1e-9);
+        assert!(fit.reached > 0.99999 && fit.beside > 0.5 && fit.beside < 1.0);
+    }
+
+    /// The change is where the gradient of ‖R − ΔW PK‖² + λ‖ΔW‖² vanishes: (R − ΔW PK)(PK)ᵀ = λ ΔW.
+    #[test]
+    fn it_is_the_least_squares_solution() {
+        let mut random = Random::new(std::process::id().into(), "least squares");
+        let u = ordinary(&mut random, 50, 8);
+        let (k, r) = (draw(&mut random, 50, 9), draw(&mut random, 6, 9));
+        let ridge = 0.2;
+        let (Factors { left, right }, fit) = solve(&k, &r, &u, ridge).unwrap();
+        let change = &left * right.transpose();
+        let lambda = ridge * (0..9).map(|i| right.col(i).squared_norm_l2()).sum::<f64>() / 9.0;
+        let gradient = (&r - &change * &right) * right.transpose() - &change * faer::Scale(lambda);
+        assert!(gradient.norm_max() < 1e-9);
+        assert!(fit.reached > 0.3 && fit.reached < 1.0);
+    }
+
+    #[test]
+    fn nothing_to_change_is_said() {
+        let mut random = Random::new(8, "ordinary keys");
+        let u = ordinary(&mut random, 20, 4);
+        let inside = Mat::from_fn(20, 1, |_, _| 0.0);
+        assert!(solve(&inside, &draw(&mut random, 3, 1), &u, 0.1).unwrap_err().to_string().contains("--bound"));
+        for ridge in [0.0, -1.0, f64::NAN] {
+            let k = draw(&mut random, 20, 1);
+            assert!(solve(&k, &draw(&mut random, 3, 1), &u, ridge).unwrap_err().is_input());
+        }
+    }
+}

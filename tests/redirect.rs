@@ -1,0 +1,392 @@
+//! Redirecting concepts: what is watched is what the model computes, on both devices and however it is split; the covariance
+//! and its file; that a change takes the states where it should and obeys storage order and strength; and the command.
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use common::{Golden, cpu, gpu, relative};
+use efface::Error;
+use efface::data::{Encoded, Encoder, Message, Special};
+use efface::device::Device;
+use efface::model::batch::Tokens;
+use efface::model::weights::WeightSource;
+use efface::stream::{CheckpointWeights, Pass, PassOptions};
+use efface::unlearn::redirect::{
+    Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, covariance, redirect,
+    sites, states,
+};
+
+/// A tokenizer for which every byte is a token.
+struct Bytes {
+    vocabulary: u32,
+    begin: Option<u32>,
+}
+
+impl Encoder for Bytes {
+    fn encode(&self, text: &str, special: Special) -> efface::Result<Encoded> {
+        let mut encoded = Encoded::default();
+        if let Some(begin) = self.begin.filter(|_| special != Special::None) {
+            (encoded.ids, encoded.bytes) = (vec![begin], vec![(0, 0)]);
+        }
+        for (place, byte) in text.bytes().enumerate() {
+            encoded.ids.push(u32::from(byte) % self.vocabulary);
+            encoded.bytes.push((place, place + 1));
+        }
+        Ok(encoded)
+    }
+
+    fn decode(&self, _: &[u32], _: bool) -> efface::Result<String> {
+        Ok(String::new())
+    }
+
+    fn has_chat_template(&self) -> bool {
+        true
+    }
+
+    fn render_chat(&self, messages: &[Message], _: bool) -> efface::Result<String> {
+        Ok(messages.iter().map(|message| format!("<{}>{}<end>", message.role, message.content)).collect())
+    }
+
+    fn chat_template_name(&self) -> String {
+        "template".into()
+    }
+
+    fn end_token(&self) -> Option<u32> {
+        None
+    }
+
+    fn eos_ids(&self) -> &[u32] {
+        &[]
+    }
+}
+
+fn nothing(_: u64, _: u64) {}
+
+fn all_places(samples: &[Arc<Tokens>]) -> Vec<(u32, u32)> {
+    samples.iter().flat_map(|s| (0..s.ids.len() as u32).map(move |place| (s.number, place))).collect()
+}
+
+/// Every family: the last layer's keys and states, told apart by what they must satisfy: the state after a feed-forward block
+/// differs from the one before by W k (+ bias), which is what the block adds.
+#[test]
+fn keys_and_states_belong_together() {
+    for device in [cpu(), gpu()] {
+        for name in ["llama", "gpt2", "qwen3"] {
+            let golden = Golden::open(name);
+            let pass = golden.pass(&device, PassOptions::default());
+            let site = &sites(&golden.model, &[0]).unwrap()[0];
+            let places = all_places(&golden.samples);
+            let at = |stage: usize, site| states(&pass, &golden.samples, &places, site, stage, &nothing).unwrap();
+            let (before, after) = (at(site.stage - 1, None), at(site.stage, Some(site)));
+            let parameter = &golden.model.parameters[site.parameter];
+            let source = CheckpointWeights::new(golden.checkpoint.clone());
+            let (element, bytes) = source.tensor(parameter).unwrap();
+            let mut w = vec![0.0; parameter.count()];
+            element.decode(&bytes, &mut w).unwrap();
+            let bias = golden.checkpoint.tensor(&parameter.name.replace(".weight", ".bias")).map(|tensor| {
+                let mut values = vec![0.0; site.outputs];
+                tensor.element.unwrap().decode(golden.checkpoint.bytes(tensor), &mut values).unwrap();
+                values
+            });
+            for (i, key) in after.keys.iter().enumerate() {
+                let added: Vec<f32> = after.states[i].iter().zip(&before.states[i]).map(|(a, b)| a - b).collect();
+                let want: Vec<f32> = (0..site.outputs)
+                    .map(|o| {
+                        let weight =
+                            |j: usize| if name == "gpt2" { w[j * site.outputs + o] } else { w[o * site.inputs + j] };
+                        let sum: f64 = key.iter().enumerate().map(|(j, k)| f64::from(*k) * f64::from(weight(j))).sum();
+                        (sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]))) as f32
+                    })
+                    .collect();
+                let error = relative(&added, &want);
+                assert!(error < 1e-4, "{name} on {}: place {i} is {error:.1e} off", device.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_layers_can_be_watched() {
+    let golden = Golden::open("llama");
+    let pass = golden.pass(&cpu(), PassOptions::default());
+    for stage in [0, golden.model.stages.len() - 1, 1000] {
+        let error = states(&pass, &golden.samples, &[], None, stage, &nothing).unwrap_err();
+        assert!(error.is_input(), "{stage}: {error}");
+    }
+    for layers in [&[99][..], &[0, 0], &[]] {
+        assert!(sites(&golden.model, layers).unwrap_err().is_input(), "{layers:?}");
+    }
+}
+
+fn measured(golden: &Golden, device: &Device, options: PassOptions) -> efface::Result<Vec<Covariance>> {
+    let sites = sites(&golden.model, &[0, 1])?;
+    covariance::measure(&golden.pass(device, options), &sites, &golden.samples, &nothing)
+}
+
+/// The mean of kkᵀ over all tokens, from the keys by themselves, in float64.
+#[test]
+fn a_covariance_is_the_mean_over_all_tokens() {
+    for name in ["llama", "gpt2"] {
+        let golden = Golden::open(name);
+        let sites = sites(&golden.model, &[0, 1]).unwrap();
+        let places = all_places(&golden.samples);
+        for device in [cpu(), gpu()] {
+            let found = measured(&golden, &device, PassOptions::default()).unwrap();
+            for (site, found) in sites.iter().zip(found) {
+                let pass = golden.pass(&device, PassOptions::default());
+                let last = sites.last().unwrap().stage;
+                let keys = states(&pass, &golden.samples, &places, Some(site), last, &nothing).unwrap().keys;
+                let width = site.inputs;
+                let mut want = vec![0.0f64; width * width];
+                for key in &keys {
+                    for (i, want) in want.iter_mut().enumerate() {
+                        *want += f64::from(key[i / width]) * f64::from(key[i % width]);
+                    }
+                }
+                let want: Vec<f32> = want.iter().map(|sum| (sum / keys.len() as f64) as f32).collect();
+                let error = relative(&found.values, &want);
+                assert!(error < 1e-5, "{name} on {}: {error:.1e} off", device.name());
+            }
+        }
+    }
+}
+
+/// Groups of single samples, the smallest budget, and buffers that hold only blocks of a covariance.
+#[test]
+fn splits_do_not_change_a_covariance() {
+    let golden = Golden::open("llama");
+    for device in [cpu(), gpu()] {
+        let whole = measured(&golden, &device, PassOptions::default()).unwrap();
+        device.set_memory(1);
+        let Err(Error::Budget { needed, .. }) = measured(&golden, &device, PassOptions::default()) else {
+            panic!("a budget of one byte was accepted")
+        };
+        device.free_scratch();
+        device.set_memory(needed);
+        device.budget().reset_peak();
+        let one = PassOptions { units_per_launch: Some(1), ..PassOptions::default() };
+        for options in [PassOptions::default(), one] {
+            let small = measured(&golden, &device, options).unwrap();
+            for (whole, small) in whole.iter().zip(&small) {
+                let error = relative(&small.values, &whole.values);
+                assert!(error <= if device.is_cpu() { 1e-5 } else { 0.0 }, "{}: {error:.1e}", device.name());
+            }
+        }
+        assert!(device.budget().peak() <= needed, "{} of {needed} bytes", device.budget().peak());
+        device.set_memory(u64::MAX);
+    }
+}
+
+/// Rows of a covariance that is wider than a buffer come block by block.
+#[test]
+fn a_covariance_wider_than_a_buffer_comes_in_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    common::random_llama(folder.path(), [16, 200, 2, 64], 5);
+    let checkpoint = Arc::new(efface::checkpoint::Checkpoint::open(folder.path()).unwrap());
+    let model = Arc::new(efface::model::Model::of(&checkpoint).unwrap());
+    let ids: Vec<u32> = (0..23).map(|i| i * 7 % 64).collect();
+    let samples = vec![Arc::new(Tokens { targets: vec![u32::MAX; ids.len()], ids, number: 0 })];
+    let at = |device: Device| {
+        let pass = Pass::new(&device, model.clone(), checkpoint.clone(), PassOptions::default()).unwrap();
+        covariance::measure(&pass, &sites(&model, &[1]).unwrap(), &samples, &nothing).unwrap().remove(0).values
+    };
+    // A block of 64 rows of 200 numbers has 51,200 bytes.
+    let (whole, blocks) = (at(gpu()), at(gpu().with_binding_limit(52_000)));
+    assert!(whole.iter().zip(&blocks).all(|(a, b)| a.to_bits() == b.to_bits()));
+    assert!(relative(&at(cpu().with_binding_limit(52_000)), &whole) < 1e-5);
+}
+
+#[test]
+fn a_file_gives_back_what_was_written_and_refuses_another_model_text_or_layer() {
+    let golden = Golden::open("llama");
+    let sites01 = sites(&golden.model, &[0, 1]).unwrap();
+    let found = measured(&golden, &cpu(), PassOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.safetensors");
+    let of = Provenance { model_sha256: "m".into(), data_sha256: covariance::digest(&golden.samples) };
+    covariance::write(&path, &golden.model, (&sites01[..1], &found[..1]), &of, 12).unwrap();
+    assert_eq!(covariance::read(&path, &golden.model, &sites01[..1], &of).unwrap(), found[..1]);
+    let other = |of: Provenance, sites, says: &str| {
+        let error = covariance::read(&path, &golden.model, sites, &of).unwrap_err();
+        assert!(error.is_input() && error.to_string().contains(says), "{error}");
+    };
+    other(Provenance { model_sha256: "n".into(), ..of.clone() }, &sites01[..1], "model_sha256");
+    let less = covariance::digest(&golden.samples[1..]);
+    other(Provenance { data_sha256: less, ..of.clone() }, &sites01[..1], "data_sha256");
+    other(of.clone(), &sites01, "--layers");
+    assert!(covariance::write(&path, &golden.model, (&sites01, &found), &of, 12).is_err(), "it exists");
+}
+
+fn request(tokens: KeyTokens) -> Request {
+    let plain = |text: &str| Context::Plain(text.into());
+    let contexts = vec![plain(""), plain("The capital of "), Context::Chat("Tell me about ".into())];
+    Request { names: vec!["Ur".into(), "Zhongdu".into()], instead: vec!["it".into(), "them".into()], contexts, tokens }
+}
+
+/// A covariance that holds nothing ordinary.
+fn none(width: usize) -> Covariance {
+    Covariance { width, values: vec![0.0; width * width] }
+}
+
+/// With one layer, a small ridge and nothing to leave alone, every state lands on its target, in every storage order and type
+/// of device; with several layers it comes closer and closer.
+#[test]
+fn the_states_become_those_of_the_other_name() {
+    for device in [cpu(), gpu()] {
+        for name in ["llama", "gpt2", "qwen2"] {
+            let golden = Golden::open(name);
+            let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+            let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
+            let options = Options { bound: 1.0, ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+            for layers in [&[1][..], &[0, 1]] {
+                for tokens in [KeyTokens::Last, KeyTokens::FirstAndLast] {
+                    let sites = sites(&golden.model, layers).unwrap();
+                    let ordinary: Vec<Covariance> = sites.iter().map(|site| none(site.inputs)).collect();
+                    let over = (&golden.model, &base);
+                    let places = (&sites[..], &ordinary[..]);
+                    let done = redirect(&device, over, &encoder, &request(tokens), places, &options, &nothing).unwrap();
+                    let before = done.layers[0].distance;
+                    let share = done.distance / before;
+                    println!("{name} {layers:?} {tokens:?}: {before:.3} to {share:.1e} of it");
+                    assert!(before > 1e-3 && share < 0.02, "{name} {layers:?} {tokens:?}: {share}");
+                }
+            }
+        }
+    }
+}
+
+/// What ordinary text uses is left alone: a change maps the dominant directions to nothing.
+#[test]
+fn ordinary_directions_are_left_alone() {
+    let golden = Golden::open("llama");
+    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+    let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
+    let sites = sites(&golden.model, &[0]).unwrap();
+    let width = sites[0].inputs;
+    let mut ordinary = none(width);
+    (0..width / 2).for_each(|i| ordinary.values[i * (width + 1)] = 1.0);
+    let options = Options { bound: 1.0, ridge: 0.1, seed: 3, pass: PassOptions::default() };
+    let places = (&sites[..], &[ordinary][..]);
+    let done =
+        redirect(&cpu(), (&golden.model, &base), &encoder, &request(KeyTokens::Last), places, &options, &nothing);
+    let done = done.unwrap();
+    assert_eq!(done.layers[0].rank, width / 2);
+    let factors = &done.changes[0].factors;
+    let change = &factors.left * factors.right.transpose();
+    assert!((0..width / 2).all(|i| change.col(i).norm_max() < 1e-9));
+    assert!((width / 2..width).any(|i| change.col(i).norm_max() > 1e-6));
+}
+
+/// W + s ΔW, rounded once; other tensors keep their bits.
+#[test]
+fn weights_take_a_share_of_the_change() {
+    for name in ["llama-bf16", "gpt2"] {
+        let golden = Golden::open(name);
+        let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+        let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
+        let sites = sites(&golden.model, &[1]).unwrap();
+        let options = Options { bound: 1.0, ridge: 0.1, seed: 3, pass: PassOptions::default() };
+        let ordinary = [none(sites[0].inputs)];
+        let places = (&sites[..], &ordinary[..]);
+        let over = (&golden.model, &base);
+        let done = redirect(&cpu(), over, &encoder, &request(KeyTokens::Last), places, &options, &nothing).unwrap();
+        let Change { site, factors } = &*done.changes[0];
+        let weights = RedirectedWeights::new(base.clone(), &golden.model, &done.changes, 0.25);
+        for (id, parameter) in golden.model.parameters.iter().enumerate() {
+            let ((element, old), (_, new)) = (base.tensor(parameter).unwrap(), weights.tensor(parameter).unwrap());
+            if id != site.parameter {
+                assert!(old[..] == new[..], "{}", parameter.name);
+                continue;
+            }
+            let mut values = vec![0.0; parameter.count()];
+            element.decode(&old, &mut values).unwrap();
+            for (i, value) in values.iter_mut().enumerate() {
+                let (row, column) = (i / parameter.columns(), i % parameter.columns());
+                let (o, j) = if name == "gpt2" { (column, row) } else { (row, column) };
+                let keys = factors.left.ncols();
+                let change: f64 = (0..keys).map(|n| factors.left[(o, n)] * factors.right[(j, n)]).sum();
+                *value = (f64::from(*value) + 0.25 * change) as f32;
+            }
+            let mut got = vec![0.0; parameter.count()];
+            element.decode(&new, &mut got).unwrap();
+            let mut want = vec![0.0; parameter.count()];
+            element.decode(&element.encode(&values), &mut want).unwrap();
+            assert!(relative(&got, &want) < 1e-6 && old[..] != new[..], "{name}");
+        }
+    }
+}
+
+fn forget(arguments: &[&str]) -> Output {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
+    let [model, forget, retain] =
+        ["model", "data/forget.jsonl", "data/retain.jsonl"].map(|name| format!("{demo}/{name}"));
+    Command::new(env!("CARGO_BIN_EXE_efface"))
+        .args(["forget", "--device", "cpu", "--model", &model, "--forget", &forget, "--retain", &retain])
+        .args(["--likelihood-only", "--method", "redirect"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The command on the demo's people: a patch that goes back, a covariance that is used again, and the same bytes.
+#[test]
+fn the_command_redirects_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (cache, patch) = (path("c.safetensors"), path("patch"));
+    let mut sums = Vec::new();
+    for out in ["a", "b"] {
+        let out = path(out);
+        let mut arguments =
+            vec!["--concept", "Cormac Calmere", "--redirect", "Bettina Calton", "--max-utility-loss", "9"];
+        arguments.extend(["--covariance", &cache, "--strength", "1", "--layers", "0,1", "--out", &out]);
+        if sums.is_empty() {
+            arguments.extend(["--patch", &patch]);
+        }
+        let done = forget(&arguments);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        sums.push(fs::read(format!("{out}/model.safetensors")).unwrap());
+    }
+    assert!(sums[0] == sums[1], "the cached covariance gives other bytes");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
+    assert!(fs::read(format!("{demo}/model.safetensors")).unwrap() != sums[0]);
+    let back = path("back");
+    let revert = Command::new(env!("CARGO_BIN_EXE_efface"))
+        .args(["revert", "--model", &path("a"), "--patch", &patch, "--out", &back])
+        .output()
+        .unwrap();
+    assert!(revert.status.success(), "{}", String::from_utf8_lossy(&revert.stderr));
+    assert!(
+        fs::read(format!("{back}/model.safetensors")).unwrap()
+            == fs::read(format!("{demo}/model.safetensors")).unwrap()
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_call_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    let empty = folder.path().join("empty.txt").display().to_string();
+    fs::write(&empty, "\n \n").unwrap();
+    let with = |more: &[&str]| forget(&[&["--out", &out], more].concat());
+    for (arguments, says) in [
+        (&[][..], "--concept"),
+        (&["--concept", " "], "empty"),
+        (&["--concept", "A", "--layers", "77"], "no layer 77"),
+        (&["--concept", "A", "--layers", "1,1"], "named once"),
+        (&["--concept", "A", "--bound", "0"], "--bound"),
+        (&["--concept", "A", "--ridge", "nan"], "--ridge"),
+        (&["--concept", "A", "--strength", "2"], "--strength"),
+        (&["--concept", "A", "--alpha", "2"], "--alpha"),
+        (&["--concept", "A", "--text", &empty], "empty.txt"),
+        (&["--concept", "A", "--layers", "0", "--skip", "*down_proj*"], "must not change"),
+    ] {
+        let failed = with(arguments);
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        assert!(failed.status.code() == Some(2) && stderr.contains(says), "{arguments:?}: {stderr}");
+        assert!(!folder.path().join("out").exists());
+    }
+}
