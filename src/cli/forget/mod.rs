@@ -2,6 +2,7 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod overlap;
 mod probe;
 mod report;
 mod settings;
@@ -24,7 +25,7 @@ use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
 use super::common::Common;
-use super::input::{Input, Reading, tokens};
+use super::input::{Input, Reading, refusals, tokens};
 use super::measure::Measure;
 use super::precision::PrecisionArgs;
 use super::progress::Progress;
@@ -167,6 +168,8 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
     let data = phases.run(common, "reading", |_| read(args, &input))?;
+    warnings.extend(refusals(&data.forget.refused));
+    warnings.extend(refusals(&data.retain.refused));
     let allowed = args.choosing.allowed(&input.model)?;
     args.choosing.check(data.forget.samples.len(), data.retained(false).len())?;
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(args, &input, &data, path, &mut warnings));
@@ -260,6 +263,7 @@ fn read(args: &Args, input: &Input) -> Result<Data> {
             )));
         }
     }
+    overlap::check(input, &forget, &retain)?;
     let held_out = hold_out(retain.samples.len(), args.common.seed)
         .map_err(|error| Error::file(&args.retain[0], "", error.to_string()))?;
     Ok(Data { forget, retain, held_out })

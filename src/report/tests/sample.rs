@@ -121,6 +121,7 @@ pub(super) fn good(layers: u32) -> ForgetReport {
         .to_vec(),
         warnings: vec![],
         redacted: false,
+        ..ForgetReport::default()
     }
 }
 
