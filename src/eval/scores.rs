@@ -10,6 +10,9 @@ use crate::data::{Probe, ProbeKind};
 use crate::report::forget::Role;
 use crate::report::scores::FormScore;
 
+/// What the old and the new model say to a probe.
+type Pair<'r> = (&'r ProbeOutcome, &'r ProbeOutcome);
+
 /// Compares two evaluations of the same probes, form by form (whatever the files), in the order in which forms first come. `probes` are all that
 /// were evaluated; a probe's record is its fact: a fact counts as known if the old model answers one of its probes in the form, and
 /// as still known if the new model answers one of those. Texts have no answers and give no score.
@@ -20,7 +23,7 @@ pub fn form_scores(
     role: Role,
     held_out: &dyn Fn(&FormResult) -> bool,
 ) -> Vec<FormScore> {
-    let mut forms: Vec<(&str, bool, Vec<(&ProbeOutcome, &ProbeOutcome)>)> = Vec::new();
+    let mut forms: Vec<(&str, bool, Vec<Pair<'_>>)> = Vec::new();
     for (before, after) in before.iter().zip(after).filter(|(before, _)| before.kind == ProbeKind::Answer) {
         let pairs = before.outcomes.iter().zip(&after.outcomes);
         let out = held_out(before);
@@ -32,13 +35,7 @@ pub fn form_scores(
     forms.into_iter().map(|(form, held_out, pairs)| score(probes, form, &pairs, role, held_out)).collect()
 }
 
-fn score(
-    probes: &[Probe],
-    form: &str,
-    pairs: &[(&ProbeOutcome, &ProbeOutcome)],
-    role: Role,
-    held_out: bool,
-) -> FormScore {
+fn score(probes: &[Probe], form: &str, pairs: &[Pair<'_>], role: Role, held_out: bool) -> FormScore {
     // By fact, of those that were known: whether one of the known probes is still answered.
     let mut facts: BTreeMap<(&Path, usize), bool> = BTreeMap::new();
     for (before, after) in pairs.iter().filter(|(before, _)| before.known()) {

@@ -30,6 +30,9 @@ pub struct Args {
     gradient_norm: bool,
 }
 
+/// A sample's score from its tokens' losses.
+type Score = fn(&[f32]) -> f64;
+
 /// The area under the curve of each score; nothing unless asked for.
 ///
 /// # Errors
@@ -48,7 +51,7 @@ pub fn membership(args: &super::Args, input: &Input, pass: &Pass) -> Result<Vec<
     let mut add = |score: &str, ours: Vec<f64>, theirs: Vec<f64>| {
         results.push(MembershipResult { score: score.into(), auc: auc(&ours, &theirs) });
     };
-    let scores: [(&str, fn(&[f32]) -> f64); 3] = [
+    let scores: [(&str, Score); 3] = [
         ("loss", loss_score),
         ("Min-20%", |losses| min_k_score(losses, 0.2)),
         ("Min-40%", |losses| min_k_score(losses, 0.4)),

@@ -163,10 +163,13 @@ impl Made {
     }
 }
 
+/// A form under its name, with the side of each template.
+type SidedForm<'f> = (Arc<str>, &'f Form, Vec<Option<Side>>);
+
 /// The sides of every template, and of every wording as relations come up.
 struct Plan<'f> {
     forms: &'f Forms,
-    templates: Vec<(Arc<str>, &'f Form, Vec<Option<Side>>)>,
+    templates: Vec<SidedForm<'f>>,
 }
 
 impl<'f> Plan<'f> {
