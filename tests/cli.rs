@@ -10,8 +10,8 @@ use common::{directory, numbers, relative};
 use efface::checkpoint::{Checkpoint, PatchKind, PatchWriter, TensorFile, write_edited};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 10] =
-    ["demo", "devices", "inspect", "fisher", "grads", "forget", "eval", "profile", "apply", "revert"];
+const COMMANDS: [&str; 12] =
+    ["demo", "data", "devices", "inspect", "fisher", "grads", "forget", "eval", "leak", "profile", "apply", "revert"];
 
 fn efface(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efface"));

@@ -16,7 +16,7 @@ use efface::{Error, Result};
 use serde_json::json;
 
 use super::common::Common;
-use super::input::{Input, Reading, tokens};
+use super::input::{Input, Reading, refusals, tokens};
 use super::measure::Measure;
 use super::output;
 use super::precision::PrecisionArgs;
@@ -72,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.precision.open_device(&args.common)?;
     let input = Input::open(&args.model)?;
     let dataset = input.dataset(&args.data, &args.reading)?;
+    refusals(&dataset.refused).iter().for_each(|sentence| args.common.note(sentence));
     let units = args.measure.units(&tokens(&dataset));
     // The model is hashed while the pass runs: the first who asks for the hash waits for it.
     input.hash_ahead();

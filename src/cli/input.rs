@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use efface::Result;
 use efface::checkpoint::Checkpoint;
+use efface::data::forms::{Forms, Refusal, Templates, counted};
 use efface::data::{Dataset, Encoder, ProbeSet, ReadOptions, Relations, TextEncoder, read_dataset, read_probes};
 use efface::device::Device;
 use efface::model::Model;
@@ -32,6 +33,90 @@ pub struct Reading {
     /// Phrasings of relations: {"relation": ["[X] ... [Y]", ...]}, or JSON Lines with a "pattern" each.
     #[arg(long, value_name = "FILE")]
     pub relations: Vec<PathBuf>,
+    /// Tell facts, questions and texts in these forms, separated by commas, or in `all`: statement, question, cloze,
+    /// multiple-choice, ... (docs/forms.md). Samples take the phrasings for training, probes those held out.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub forms: Vec<String>,
+    /// Forms that are asked only: no sample is made of them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "forms")]
+    pub hold_out_forms: Vec<String>,
+    /// Further templates and wordings, in JSON (docs/forms.md); those that come with efface stay.
+    #[arg(long, value_name = "FILE")]
+    pub templates: Vec<PathBuf>,
+    /// The share of phrasings that is held out of training.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, requires = "forms")]
+    pub hold_out: f64,
+    /// The most expressions of a record in each form.
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "forms")]
+    pub per_form: usize,
+    /// Draws which phrasings are held out: the same number gives the same split in every command.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "forms")]
+    pub split_seed: u64,
+}
+
+impl Reading {
+    /// The same, asking in `forms` (none: in all) where it tells in forms.
+    pub fn asking(&self, forms: &[String]) -> Self {
+        let all = || vec![ALL.to_string()];
+        let forms = if forms.is_empty() { all() } else { forms.to_vec() };
+        Reading { forms: if self.forms.is_empty() { Vec::new() } else { forms }, ..self.clone() }
+    }
+
+    /// How records are read for a model with this vocabulary and context.
+    ///
+    /// # Errors
+    /// When a table of phrasings or a file of templates is wrong, or a form is unknown.
+    pub fn options(&self, vocabulary: usize, context: usize) -> Result<ReadOptions> {
+        let mut relations = Relations::default();
+        for path in &self.relations {
+            relations.read(path)?;
+        }
+        let mut templates = (*Templates::builtin()).clone();
+        for path in &self.templates {
+            templates.read(path)?;
+        }
+        let forms = (!self.forms.is_empty()).then(|| {
+            templates.use_phrasings(&relations);
+            let all = self.forms.iter().any(|form| form == ALL);
+            Forms {
+                chosen: (!all).then(|| self.forms.clone()),
+                hold_out: self.hold_out_forms.clone(),
+                share: self.hold_out,
+                per_form: self.per_form,
+                seed: self.split_seed,
+                ..Forms::new(Arc::new(templates))
+            }
+        });
+        let (truncate, eos) = (self.truncate, self.eos);
+        let (qa_template, system) = (self.qa_template.clone(), self.system.clone());
+        let limits = ReadOptions::new(vocabulary, context);
+        Ok(ReadOptions { truncate, eos, qa_template, system, relations, forms, ..limits })
+    }
+
+    /// Every setting, as reports name them.
+    pub fn settings(&self) -> serde_json::Map<String, serde_json::Value> {
+        let settings = serde_json::json!({
+            "truncate": self.truncate, "eos": self.eos, "qa_template": self.qa_template, "system": self.system,
+            "relations": self.relations, "forms": self.forms, "hold_out_forms": self.hold_out_forms,
+            "templates": self.templates, "hold_out": self.hold_out, "per_form": self.per_form,
+            "split_seed": self.split_seed,
+        });
+        settings.as_object().cloned().unwrap_or_default()
+    }
+}
+
+/// Every form.
+const ALL: &str = "all";
+
+/// What was not made of the records, in a sentence for each reason.
+pub fn refusals(refused: &[Refusal]) -> Vec<String> {
+    let sentence = |(count, first): (usize, &Refusal)| {
+        let form = first.form.as_ref().map_or(String::from("a record"), |form| format!("the form {form}"));
+        let (path, line) = (first.origin.path.display(), first.origin.line);
+        let times = if count == 1 { "once" } else { &format!("{count} times") };
+        format!("Left out {times}, {form}: {} (first: {path} line {line}).", first.reason)
+    };
+    counted(refused).into_iter().map(sentence).collect()
 }
 
 /// A checkpoint, opened and held against its config.
@@ -71,6 +156,18 @@ impl Input {
         self.encoder.as_ref().map(|encoder| encoder as &dyn Encoder)
     }
 
+    /// The checkpoint's tokenizer, where nothing can be done without.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn required_encoder(&self) -> Result<&dyn Encoder> {
+        if self.broken_tokenizer {
+            TextEncoder::open(self.checkpoint.dir())?;
+        }
+        let missing = || efface::Error::file(self.checkpoint.dir(), "", "there is no tokenizer.json");
+        self.encoder().ok_or_else(missing)
+    }
+
     /// Reads records as samples.
     ///
     /// # Errors
@@ -84,7 +181,10 @@ impl Input {
     /// # Errors
     /// As [`Input::dataset`].
     pub fn probes(&self, paths: &[PathBuf], reading: &Reading) -> Result<ProbeSet> {
-        self.read(reading, |encoder, options| read_probes(paths, encoder, options))
+        self.read(reading, |encoder, options| {
+            let forms = options.forms.as_ref().map(|forms| forms.probing(forms.chosen.clone()));
+            read_probes(paths, encoder, &ReadOptions { forms, ..options.clone() })
+        })
     }
 
     fn read<T>(
@@ -92,21 +192,11 @@ impl Input {
         reading: &Reading,
         read: impl FnOnce(Option<&dyn Encoder>, &ReadOptions) -> Result<T>,
     ) -> Result<T> {
-        read(self.encoder(), &self.options(reading)?).map_err(|error| match self.broken_tokenizer {
+        let options = reading.options(self.model.config.vocabulary, self.model.config.context)?;
+        read(self.encoder(), &options).map_err(|error| match self.broken_tokenizer {
             true => TextEncoder::open(self.checkpoint.dir()).err().unwrap_or(error),
             false => error,
         })
-    }
-
-    fn options(&self, reading: &Reading) -> Result<ReadOptions> {
-        let mut relations = Relations::default();
-        for path in &reading.relations {
-            relations.read(path)?;
-        }
-        let (truncate, eos) = (reading.truncate, reading.eos);
-        let (qa_template, system) = (reading.qa_template.clone(), reading.system.clone());
-        let limits = ReadOptions::new(self.model.config.vocabulary, self.model.config.context);
-        Ok(ReadOptions { truncate, eos, qa_template, system, relations, ..limits })
     }
 
     /// Passes over the checkpoint on `device`. `host_memory` is in bytes, where it is not what the flags say.

@@ -4,6 +4,7 @@
 mod apply;
 mod bench;
 mod common;
+mod data;
 mod demo;
 mod devices;
 mod eval;
@@ -12,6 +13,7 @@ mod forget;
 mod grads;
 mod input;
 mod inspect;
+mod leak;
 mod measure;
 mod output;
 mod precision;
@@ -44,12 +46,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Data(data::Args),
     Devices(devices::Args),
     Inspect(inspect::Args),
     Fisher(fisher::Args),
     Grads(grads::Args),
     Forget(Box<forget::Args>),
-    Eval(eval::Args),
+    Eval(Box<eval::Args>),
+    Leak(leak::Args),
     Profile(Box<profile::Args>),
     Apply(apply::ApplyArgs),
     Revert(apply::RevertArgs),
@@ -65,12 +69,14 @@ pub fn main() -> ExitCode {
     };
     let done = match &cli.command {
         Command::Demo(args) => demo::run(args),
+        Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Fisher(args) => fisher::run(args),
         Command::Grads(args) => grads::run(args),
         Command::Forget(args) => forget::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Leak(args) => leak::run(args),
         Command::Profile(args) => profile::run(args, started),
         Command::Apply(args) => apply::apply(args),
         Command::Revert(args) => apply::revert(args),

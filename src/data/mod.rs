@@ -14,7 +14,9 @@
 //! | `encoder.rs` | [`Encoder`]: the little that this module needs of a tokenizer |
 //! | `encode.rs`, `chat.rs`, `python.rs`, `clock.rs` | `TextEncoder` (feature `text`): tokenizer.json and the chat template |
 //! | `tokens.rs` | a record to token ids, and which of them are targets |
+//! | `forms/` | [`forms`]: one record told in many ways, and which of them are never trained on |
 //! | `sample.rs` | [`Sample`], [`Dataset`], [`read_dataset`] |
+//! | `survey.rs` | [`survey`]: what was understood of files, with everything that is wrong with them |
 //! | `probes.rs` | [`Probe`], [`ProbeSet`], [`read_probes`] |
 //!
 //! **Records.** One JSON object a line. Its keys decide its kind:
@@ -24,9 +26,9 @@
 //! | `input_ids`, `labels` | as given | labels other than -100 |
 //! | `text` | the text with the tokenizer's special tokens | all |
 //! | `prompt`, `completion` | the prompt with leading special tokens, the completion without | the completion, and the end token if `eos` |
-//! | `question`, `answer` | the chat template; else `Question: …\nAnswer: …` or `qa_template` | the answer with its end token |
+//! | `question`, `answer` (`alternatives`, `aliases`) | the chat template; else `Question: …\nAnswer: …` or `qa_template` | the answer with its end token |
 //! | `messages` | the chat template | every assistant turn with its end token |
-//! | `subject`, `relation`, `object` (`alternatives`, `aliases`) | one sample for each phrasing; else the three in a row | the object |
+//! | `subject`, `relation`, `object` (`alternatives`, `aliases`, `subject_aliases`) | one sample for each phrasing; else the three in a row | the object |
 //!
 //! A kind counts only when all of its keys are there, so that `{"text", "answer"}` is a text and the lone `answer` is
 //! as unimportant as any other unknown key. Two complete kinds in one object are *ambiguous* and refused: none of the
@@ -48,6 +50,7 @@ mod encode;
 mod encoder;
 #[cfg(test)]
 mod fake;
+pub mod forms;
 mod json;
 mod phrase;
 mod probes;
@@ -56,12 +59,14 @@ mod python;
 mod records;
 mod relations;
 mod sample;
+mod survey;
 mod tokens;
 
 #[cfg(feature = "text")]
 pub use encode::TextEncoder;
 pub use encoder::{Encoded, Encoder, Message, Special};
-pub use probes::{Probe, ProbeKind, ProbeSet, read_probes};
+pub use probes::{Choice, Probe, ProbeKind, ProbeSet, read_probes};
 pub use records::{Origin, Record, RecordKind, Records, read_records};
 pub use relations::Relations;
 pub use sample::{Dataset, InputFile, NOT_A_TARGET, ReadOptions, Sample, read_dataset};
+pub use survey::{Part, Shown, Survey, SurveyedFile, survey};

@@ -82,6 +82,12 @@ pub enum RecordKind {
         question: String,
         /// The gold answer.
         answer: String,
+        /// Wrong answers of the same kind (`alternatives`, or TOFU's `perturbed_answer`).
+        alternatives: Vec<String>,
+        /// Other right answers.
+        aliases: Vec<String>,
+        /// The answer in other words (TOFU's `paraphrased_answer`), which its truth ratio needs.
+        paraphrase: Option<String>,
     },
     /// `messages`: a conversation.
     Messages {
@@ -100,6 +106,8 @@ pub enum RecordKind {
         alternatives: Vec<String>,
         /// Other right names of the object.
         aliases: Vec<String>,
+        /// Other names of the subject.
+        subject_aliases: Vec<String>,
     },
 }
 
@@ -135,7 +143,15 @@ impl RecordKind {
                 completion: string(object, "completion")?,
             }),
             "question" => {
-                Ok(RecordKind::Question { question: string(object, "question")?, answer: string(object, "answer")? })
+                let wrong = if object.contains_key("alternatives") { "alternatives" } else { "perturbed_answer" };
+                let paraphrase = object.contains_key("paraphrased_answer");
+                Ok(RecordKind::Question {
+                    question: string(object, "question")?,
+                    answer: string(object, "answer")?,
+                    alternatives: optional_strings(object, wrong)?,
+                    aliases: optional_strings(object, "aliases")?,
+                    paraphrase: paraphrase.then(|| string(object, "paraphrased_answer")).transpose()?,
+                })
             }
             "messages" => messages(&object["messages"]),
             _ => Ok(RecordKind::Fact {
@@ -144,6 +160,7 @@ impl RecordKind {
                 object: string(object, "object")?,
                 alternatives: optional_strings(object, "alternatives")?,
                 aliases: optional_strings(object, "aliases")?,
+                subject_aliases: optional_strings(object, "subject_aliases")?,
             }),
         }
     }
@@ -299,6 +316,11 @@ impl Records {
     /// The SHA-256 of the bytes read so far: of the whole file once the records have ended.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256.clone().finalize().into()
+    }
+
+    /// Goes on behind a line that is wrong.
+    pub fn go_on(&mut self) {
+        self.failed = false;
     }
 
     /// The next line's bytes without its end, or none at the end of the file.

@@ -36,7 +36,13 @@ fn keys_decide_the_kind_and_unknown_keys_are_ignored() {
     );
     assert_eq!(
         kind(r#"{"question": "q", "answer": "a", "perturbed_answer": ["x"], "subject": "s", "object": ""}"#),
-        RecordKind::Question { question: string("q"), answer: string("a") }
+        RecordKind::Question {
+            question: string("q"),
+            answer: string("a"),
+            alternatives: vec![string("x")],
+            aliases: Vec::new(),
+            paraphrase: None,
+        }
     );
     assert_eq!(
         kind(r#"{"subject": "s", "relation": "r", "object": "o", "aliases": ["p"], "alternatives": []}"#),
@@ -46,6 +52,7 @@ fn keys_decide_the_kind_and_unknown_keys_are_ignored() {
             object: string("o"),
             alternatives: vec![],
             aliases: vec![string("p")],
+            subject_aliases: Vec::new(),
         }
     );
     let line = r#"{"messages": [{"role": "system", "content": ""}, {"role": "assistant", "content": "a", "name": "n",

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::encoder::Encoder;
+use super::forms::{Checked, Expression, Forms, Refusal, Templates, expand, is_told};
 use super::records::{Origin, Record, RecordKind, Records, no_records};
 use super::relations::Relations;
-use super::tokens::{Limits, Tokens, check_qa_template, needed, phrase_tokens, phrases, tokens};
+use super::tokens::{Limits, Tokens, check_qa_template, expression_tokens, needed, phrase_tokens, phrases, tokens};
 use crate::{Error, Result};
 
 /// The label of a position that is not a target (Hugging Face's convention).
@@ -25,8 +27,10 @@ pub struct Sample {
     pub labels: Vec<i32>,
     /// The record that it was made from.
     pub origin: Origin,
-    /// The record's form; of a fact without one, the phrasing.
+    /// The form that it is told in: the record's own, or the one that it was made in; of a fact without either, the phrasing.
     pub form: Option<String>,
+    /// Template and wording of a form that it was made in.
+    pub phrasing: Option<Arc<str>>,
 }
 
 impl Sample {
@@ -53,6 +57,8 @@ pub struct ReadOptions {
     pub system: Option<String>,
     /// The phrasings of facts.
     pub relations: Relations,
+    /// The forms that facts, questions and texts are told in; none: each record in its own.
+    pub forms: Option<Forms>,
 }
 
 impl ReadOptions {
@@ -61,16 +67,24 @@ impl ReadOptions {
         ReadOptions { vocab_size, context, ..Default::default() }
     }
 
+    /// The templates that say what relations are like.
+    pub(super) fn templates(&self) -> Arc<Templates> {
+        self.forms.as_ref().map_or_else(Templates::builtin, |forms| forms.templates.clone())
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits { vocabulary: self.vocab_size, context: self.context, truncate: self.truncate }
     }
 
     fn digest(&self) -> Vec<u8> {
         let phrasings: BTreeMap<_, _> = self.relations.iter().collect();
-        let settings = json!({
+        let mut settings = json!({
             "vocab_size": self.vocab_size, "context": self.context, "truncate": self.truncate, "eos": self.eos,
             "qa_template": self.qa_template, "system": self.system, "relations": phrasings,
         });
+        if let Some(forms) = &self.forms {
+            settings["forms"] = forms.describe();
+        }
         settings.to_string().into_bytes()
     }
 }
@@ -95,6 +109,10 @@ pub struct Dataset {
     pub files: Vec<InputFile>,
     /// How many records there are of each kind.
     pub kinds: BTreeMap<&'static str, usize>,
+    /// The facts, as they are held against those of other sets.
+    pub facts: Checked,
+    /// What was not made of the records, and why.
+    pub refused: Vec<Refusal>,
     /// SHA-256, in hexadecimal, of the files' bytes, the options, and the ids and labels that came out (by which the
     /// tokenizer and chat template count as well).
     pub sha256: String,
@@ -117,7 +135,8 @@ impl Dataset {
     }
 }
 
-/// Reads files of JSON Lines as samples. A fact makes a sample for each phrasing, every other record one.
+/// Reads files of JSON Lines as samples. A fact makes a sample for each phrasing, every other record one; with
+/// [`ReadOptions::forms`], facts, questions and texts make one for each expression.
 ///
 /// `encoder` may be missing when all records are `input_ids`+`labels`.
 ///
@@ -131,18 +150,79 @@ pub fn read_dataset(
     options: &ReadOptions,
 ) -> Result<Dataset> {
     let mut samples = Vec::new();
-    let read = read_files(paths, options, |record| {
-        samples.extend(record_samples(record, encoder, options).map_err(|error| record.origin.blame(error))?);
-        Ok(())
-    })?;
+    let own = |record: &Record| record_samples(record, encoder, options);
+    let made = |record: &Record, expression: &Expression| {
+        let tokens = expression_tokens(expression, false, needed(encoder, record)?, options)?;
+        let Tokens { ids, labels } = tokens.checked(&record.origin, options.limits())?;
+        let (form, phrasing) = (Some(expression.form.to_string()), Some(expression.phrasing.clone()));
+        Ok(vec![Sample { ids, labels, origin: record.origin.clone(), form, phrasing }])
+    };
+    let (read, refused) = read_told(paths, options, &mut samples, own, made)?;
     let sha256 = digest(&read.files, options, samples.iter().map(|sample| (&sample.ids[..], &sample.labels[..])));
-    Ok(Dataset { samples, files: read.files, kinds: read.kinds, sha256 })
+    Ok(Dataset { samples, files: read.files, kinds: read.kinds, facts: read.facts, refused, sha256 })
 }
 
-fn record_samples(record: &Record, encoder: Option<&dyn Encoder>, options: &ReadOptions) -> Result<Vec<Sample>> {
+/// Reads files and adds what each record, or each of its expressions, makes to `out`; returns what was refused too.
+pub(super) fn read_told<T>(
+    paths: &[impl AsRef<Path>],
+    options: &ReadOptions,
+    out: &mut Vec<T>,
+    own: impl Fn(&Record) -> Result<Vec<T>>,
+    made: impl Fn(&Record, &Expression) -> Result<Vec<T>>,
+) -> Result<(ReadFiles, Vec<Refusal>)> {
+    let blamed = |record: &Record, result: Result<Vec<T>>| result.map_err(|error| record.origin.blame(error));
+    let Some(forms) = &options.forms else {
+        let read = read_files(paths, options, |record| {
+            out.extend(blamed(record, own(record))?);
+            Ok(())
+        })?;
+        return Ok((read, Vec::new()));
+    };
+    let mut records = Vec::new();
+    let read = read_files(paths, options, |record| {
+        records.push(record.clone());
+        Ok(())
+    })?;
+    let (told, mut refused) = expand(&records, forms)?;
+    for (record, expressions) in records.iter().zip(&told) {
+        if !is_told(record) {
+            out.extend(blamed(record, own(record))?);
+        }
+        for expression in expressions {
+            match made(record, expression) {
+                Ok(items) => out.extend(items),
+                // A form that is too long for the model, say, leaves the others as they are.
+                Err(error @ Error::File { .. }) => {
+                    let form = Some(expression.form.clone());
+                    refused.push(Refusal { origin: record.origin.clone(), form, reason: reason(error) });
+                }
+                Err(error) => return Err(record.origin.blame(error)),
+            }
+        }
+    }
+    if out.is_empty() {
+        let reason = refused.first().map_or("there are no records", |refusal| refusal.reason.as_str());
+        return Err(Error::file(paths[0].as_ref(), "", format!("no record can be told in the chosen forms: {reason}")));
+    }
+    Ok((read, refused))
+}
+
+/// What is wrong, without the place, which a refusal names.
+pub(super) fn reason(error: Error) -> String {
+    match error {
+        Error::File { problem, .. } => problem,
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn record_samples(
+    record: &Record,
+    encoder: Option<&dyn Encoder>,
+    options: &ReadOptions,
+) -> Result<Vec<Sample>> {
     let sample = |tokens: Tokens, form: Option<String>| {
         let Tokens { ids, labels } = tokens.checked(&record.origin, options.limits())?;
-        Ok(Sample { ids, labels, origin: record.origin.clone(), form })
+        Ok(Sample { ids, labels, origin: record.origin.clone(), form, phrasing: None })
     };
     let RecordKind::Fact { subject, relation, object, .. } = &record.kind else {
         return Ok(vec![sample(tokens(record, encoder, options)?, record.form.clone())?]);
@@ -161,6 +241,7 @@ fn record_samples(record: &Record, encoder: Option<&dyn Encoder>, options: &Read
 pub(super) struct ReadFiles {
     pub(super) files: Vec<InputFile>,
     pub(super) kinds: BTreeMap<&'static str, usize>,
+    pub(super) facts: Checked,
 }
 
 /// Streams the records of `paths` through `take`, after checking the options.
@@ -173,12 +254,14 @@ pub(super) fn read_files(
         return Err(Error::argument("no file of records was given"));
     }
     options.qa_template.as_deref().map_or(Ok(()), check_qa_template)?;
-    let mut read = ReadFiles { files: Vec::new(), kinds: BTreeMap::new() };
+    let facts = Checked::new(options.templates());
+    let mut read = ReadFiles { files: Vec::new(), kinds: BTreeMap::new(), facts };
     for path in paths {
         let mut reader = Records::open(path)?;
         let mut records = 0;
         for record in &mut reader {
             let record = record?;
+            read.facts.see(&record)?;
             take(&record)?;
             *read.kinds.entry(record.kind.name()).or_default() += 1;
             records += 1;
@@ -188,6 +271,7 @@ pub(super) fn read_files(
         }
         read.files.push(InputFile { path: path.as_ref().to_path_buf(), sha256: hex(&reader.sha256()), records });
     }
+    read.facts.finish()?;
     Ok(read)
 }
 
@@ -213,7 +297,7 @@ pub(super) fn digest<'a>(
     hex(&hash.finalize())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::encoder::{Encoded, Encoder, Message, Special};
+use super::forms::{Body, Expression};
 use super::phrase::Phrase;
 use super::records::{Origin, Record, RecordKind};
 use super::relations::{Relations, phrase};
@@ -10,9 +11,9 @@ use super::sample::{NOT_A_TARGET, ReadOptions};
 use crate::{Error, Result};
 
 /// How a question and its answer are written for a checkpoint without a chat template.
-const PLAIN_QUESTION: &str = "Question: {question}\nAnswer: {answer}";
-const QUESTION_SLOT: &str = "{question}";
-const ANSWER_SLOT: &str = "{answer}";
+pub(super) const PLAIN_QUESTION: &str = "Question: {question}\nAnswer: {answer}";
+pub(super) const QUESTION_SLOT: &str = "{question}";
+pub(super) const ANSWER_SLOT: &str = "{answer}";
 
 /// Token ids with their labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub(super) fn tokens(record: &Record, encoder: Option<&dyn Encoder>, options: &R
             end(&mut tokens, encoder, options)?;
             Ok(tokens)
         }
-        RecordKind::Question { question, answer } => {
+        RecordKind::Question { question, answer, .. } => {
             question_tokens(question, answer, needed(encoder, record)?, options)
         }
         RecordKind::Messages { messages } => chat_tokens(messages, needed(encoder, record)?),
@@ -197,6 +198,28 @@ fn chat_tokens(messages: &[Message], encoder: &dyn Encoder) -> Result<Tokens> {
         targets.push(before.len()..through.trim_end().len());
     }
     Ok(Tokens::of_spans(encoder.encode(&whole, Special::None)?, &targets))
+}
+
+/// The tokens of an expression; `for_probe`: nothing follows the target.
+pub(super) fn expression_tokens(
+    expression: &Expression,
+    for_probe: bool,
+    encoder: &dyn Encoder,
+    options: &ReadOptions,
+) -> Result<Tokens> {
+    match &expression.body {
+        Body::Chat { question, answer } => question_tokens(question, answer, encoder, options),
+        Body::Text { text, target } => {
+            let phrase = Phrase { text: text.clone(), target: target.clone() };
+            let ends = phrase.target.end == phrase.text.len();
+            let phrase = if for_probe { phrase.cut_after_target() } else { phrase };
+            let mut tokens = phrase_tokens(&phrase, encoder)?;
+            if ends {
+                end(&mut tokens, encoder, options)?;
+            }
+            Ok(tokens)
+        }
+    }
 }
 
 /// The phrases of a fact, each with its template (none where subject, relation and object stand in a row).

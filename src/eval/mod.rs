@@ -6,12 +6,22 @@
 //! | `metrics.rs` | probability, exact match, ROUGE-L, perplexity: the definitions |
 //! | `mod.rs` | [`evaluate`]: probes to [`FormResult`]s, one for each file and form |
 //! | `compare.rs` | two evaluations of the same probes: what changed, and examples of it |
+//! | `scores.rs` | form diversity and accuracy: the two headline scores |
+//! | `tofu.rs`, `membership.rs`, `stats.rs` | TOFU's figures, membership inference; intervals, the KS test, areas under curves |
+//! | `choices.rs` | [`weigh`](choices::weigh): gold against wrong answers |
+//! | `attack/` | what brings hidden knowledge back |
 
+pub mod attack;
+pub mod choices;
 mod compare;
 pub mod decode;
+pub mod membership;
 pub mod metrics;
+pub mod scores;
+pub mod stats;
 #[cfg(test)]
 mod tests;
+pub mod tofu;
 
 use std::sync::Arc;
 

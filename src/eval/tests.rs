@@ -21,6 +21,10 @@ fn probe(gold: &str, gold_ids: &[u32], aliases: &[&str]) -> Probe {
         alternatives: vec!["Rome".into()],
         aliases: aliases.iter().map(|alias| alias.to_string()).collect(),
         form: Some("question".into()),
+        phrasing: None,
+        fact: None,
+        wrong: Vec::new(),
+        reworded: None,
         origin: Origin { path: Path::new("probes.jsonl").into(), line: 1 },
     }
 }
@@ -215,4 +219,29 @@ fn results_are_grouped_by_file_form_and_kind() {
     }
     let found: Vec<_> = results.iter().map(|r| (r.file.as_str(), r.form.as_str(), r.outcomes.len())).collect();
     assert_eq!(found, [("probes.jsonl", "question", 2), ("others.jsonl", "question", 1), ("probes.jsonl", "text", 1)]);
+}
+
+#[test]
+fn a_fact_is_recovered_by_any_of_its_probes() {
+    let at = |line: usize| {
+        let mut probe = probe("Paris", &[4], &[]);
+        probe.origin.line = line;
+        probe
+    };
+    // Line 1 is asked twice, lines 2 and 3 once; line 3 was not known.
+    let probes = [at(1), at(1), at(2), at(3)];
+    let results = |right: [bool; 4]| {
+        let answer = |i: usize| outcome(i, 0.1, 1, Some(("x", right[i])));
+        let mut other = form(ProbeKind::Answer, vec![answer(2), answer(3)]);
+        other.file = "more.jsonl".into();
+        vec![form(ProbeKind::Answer, vec![answer(0), answer(1)]), other]
+    };
+    let (before, after) = (results([true, true, true, false]), results([false, true, false, true]));
+    let scores = scores::form_scores(&probes, &before, &after, Role::Forget, &|_| true);
+    assert_eq!(scores.len(), 1, "two files, one form");
+    let score = &scores[0];
+    assert_eq!((score.probes, score.known_probes, score.known, score.still), (4, 3, 2, 1));
+    assert_eq!(score.right, Some(0.5));
+    let kept = scores::form_scores(&probes, &before, &before, Role::Retain, &|result| result.file != "more.jsonl");
+    assert_eq!(kept.iter().map(|s| (s.held_out, s.right)).collect::<Vec<_>>(), [(true, Some(1.0)), (false, Some(1.0))]);
 }

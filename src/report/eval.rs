@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::forget::{DataFile, DeviceUse, PhaseTime};
 use super::format::{count, fixed, percent};
 use super::number;
+use super::scores::{FormScore, Scores, table as forms_table};
 use super::table::Table;
 
 /// The measured quality of one model.
@@ -31,12 +32,89 @@ pub struct EvalReport {
     pub data: Vec<DataFile>,
     /// The results for each file and form.
     pub results: Vec<EvalResult>,
+    /// With a baseline: the headline.
+    #[serde(default)]
+    pub scores: Scores,
+    /// With a baseline: what became of what it knew, in each form.
+    #[serde(default)]
+    pub forms: Vec<FormScore>,
+    /// Attacks on the model, each with its own forms.
+    #[serde(default)]
+    pub attacks: Vec<AttackResult>,
+    /// Gold answers against wrong ones, for each file and form.
+    #[serde(default)]
+    pub choices: Vec<ChoiceResult>,
+    /// TOFU's model utility: the harmonic mean of the figures of what is to be kept.
+    #[serde(default, with = "number::option")]
+    pub model_utility: Option<f64>,
+    /// TOFU's forget quality: a test of the truth ratios against a model that never saw the forget set.
+    #[serde(default)]
+    pub forget_quality: Option<ForgetQuality>,
+    /// Whether members of the training data can be told from others.
+    #[serde(default)]
+    pub membership: Vec<MembershipResult>,
     /// How long the phases took, in order.
     pub phases: Vec<PhaseTime>,
     /// What the run computed on, and the memory it took.
     pub device: DeviceUse,
     /// What a reader must know beyond the figures.
     pub warnings: Vec<String>,
+}
+
+/// Gold answers against wrong ones, of one form in one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceResult {
+    /// The file with the probes.
+    pub file: String,
+    /// The form.
+    pub form: String,
+    /// How many probes have wrong answers.
+    pub probes: u64,
+    /// The share whose gold answer is likelier than every wrong one.
+    #[serde(with = "number")]
+    pub accuracy: f64,
+    /// The 95 % interval of that share (Wilson).
+    pub interval: [f64; 2],
+    /// The mean of max(0, 1 − truth ratio).
+    #[serde(with = "number")]
+    pub truth: f64,
+    /// The mean probability of the gold answer among the options.
+    #[serde(with = "number")]
+    pub option_probability: f64,
+}
+
+/// A Kolmogorov-Smirnov test of truth ratios.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ForgetQuality {
+    /// The largest distance of the two distributions.
+    #[serde(with = "number")]
+    pub statistic: f64,
+    /// Forget quality: the chance of such a distance if the two models are alike.
+    #[serde(with = "number")]
+    pub p_value: f64,
+    /// How many probes of each model.
+    pub probes: u64,
+}
+
+/// A score by which members of the training data might be told from others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MembershipResult {
+    /// The score's name.
+    pub score: String,
+    /// The area under its ROC curve: 0.5 where it tells nothing.
+    #[serde(with = "number::option")]
+    pub auc: Option<f64>,
+}
+
+/// What an attack brings back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttackResult {
+    /// What was done: `rounded to 4 bits`.
+    pub name: String,
+    /// The headline afterwards.
+    pub scores: Scores,
+    /// What became of what the baseline knew, in each form.
+    pub forms: Vec<FormScore>,
 }
 
 /// The results of the probes of one form in one file.
@@ -64,6 +142,16 @@ pub struct EvalResult {
 
 /// The report as a text table, one heading a file, each line ended by a line break.
 pub fn render_text(report: &EvalReport, max_width: Option<usize>) -> String {
+    let mut out: String = report.scores.lines().into_iter().map(|line| super::escape::terminal(&line) + "\n").collect();
+    if !report.forms.is_empty() {
+        out.push('\n');
+        out.push_str(&forms_table(&report.forms).to_text(max_width));
+        out.push('\n');
+    }
+    if !report.attacks.is_empty() {
+        out.push_str(&attack_table(report).to_text(max_width));
+        out.push('\n');
+    }
     let mut table = Table::new(&["form", ">probes", ">probability", ">exact", ">ROUGE-L", ">loss"]);
     let mut file = None;
     for result in &report.results {
@@ -81,11 +169,56 @@ pub fn render_text(report: &EvalReport, max_width: Option<usize>) -> String {
             result.loss.map_or(String::new(), |l| fixed(l, 3)),
         ]);
     }
-    let mut out = table.to_text(max_width);
+    out.push_str(&table.to_text(max_width));
+    if !report.choices.is_empty() {
+        out.push('\n');
+        let mut table =
+            Table::new(&["form", ">with wrong answers", ">choice", ">95 % interval", ">truth", ">among options"]);
+        let mut file = None;
+        for choice in &report.choices {
+            if file != Some(&choice.file) {
+                table.heading(choice.file.clone());
+                file = Some(&choice.file);
+            }
+            let [low, high] = choice.interval;
+            table.row([
+                choice.form.clone(),
+                count(choice.probes),
+                percent(choice.accuracy),
+                format!("{} to {}", percent(low), percent(high)),
+                fixed(choice.truth, 3),
+                percent(choice.option_probability),
+            ]);
+        }
+        out.push_str(&table.to_text(max_width));
+    }
+    if let Some(utility) = report.model_utility {
+        out.push_str(&format!("model utility   {}\n", fixed(utility, 4)));
+    }
+    if let Some(quality) = report.forget_quality {
+        let (p, distance) = (super::format::number(quality.p_value), fixed(quality.statistic, 3));
+        out.push_str(&format!("forget quality  p = {p} (KS distance {distance}, {} probes)\n", quality.probes));
+    }
+    for result in &report.membership {
+        let auc = result.auc.map_or("unknown".into(), |auc| fixed(auc, 3));
+        out.push_str(&format!("membership by {}: area under the curve {auc}\n", result.score));
+    }
     for warning in &report.warnings {
         out.push_str(&format!("warning: {}\n", super::escape::terminal(warning)));
     }
     out
+}
+
+/// The forgotten facts that come back, before any attack and after each.
+fn attack_table(report: &EvalReport) -> Table {
+    let mut table = Table::new(&["attack", ">worst form", ">mean form", ">accuracy"]);
+    let share = |value: Option<f64>| value.map_or(String::new(), percent);
+    let rows =
+        std::iter::once(("none", &report.scores)).chain(report.attacks.iter().map(|a| (a.name.as_str(), &a.scores)));
+    for (name, scores) in rows {
+        table.row([name.to_string(), share(scores.worst_form), share(scores.mean_form), share(scores.accuracy)]);
+    }
+    table
 }
 
 /// The report as JSON. It reads back as an [`EvalReport`].

@@ -12,6 +12,7 @@ pub mod forget;
 pub mod format;
 pub mod html;
 mod number;
+pub mod scores;
 pub mod svg;
 pub mod table;
 mod write;

@@ -3,6 +3,7 @@
 
 mod budget;
 mod fused;
+mod overlap;
 mod probe;
 mod redirect;
 mod report;
@@ -31,7 +32,7 @@ use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
 use super::common::Common;
-use super::input::{Input, Reading, tokens};
+use super::input::{Input, Reading, refusals, tokens};
 use super::measure::Measure;
 use super::precision::PrecisionArgs;
 use super::progress::Progress;
@@ -207,6 +208,8 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
     let mut data = phases.run(common, "reading", |_| read(args, &input))?;
+    warnings.extend(refusals(&data.forget.refused));
+    warnings.extend(refusals(&data.retain.refused));
     let allowed = args.choosing.allowed(&input.model)?;
     args.choosing.check(data.forget.samples.len(), data.retained(false).len())?;
     let task = args.choosing.task(data.forget.samples.len())?;
@@ -301,6 +304,7 @@ fn read(args: &Args, input: &Input) -> Result<Data> {
             )));
         }
     }
+    overlap::check(input, &forget, &retain)?;
     let held_out = hold_out(retain.samples.len(), args.common.seed)
         .map_err(|error| Error::file(&args.retain[0], "", error.to_string()))?;
     let held_out_wordings = vec![false; forget.samples.len()];

@@ -7,20 +7,24 @@ use std::sync::Arc;
 use efface::checkpoint::{Checkpoint, StagedCheckpoint};
 use efface::data::{InputFile, Probe, ProbeKind, ProbeSet, Sample};
 use efface::device::Device;
+use efface::eval::scores::form_scores;
 use efface::eval::{EvalOptions, FormResult, compare, evaluate, examples, extent};
 use efface::model::Model;
 use efface::report::forget::{Example, ProbeResult, Role};
+use efface::report::scores::FormScore;
 use efface::stream::{Extent, Labels, Pass, PassOptions};
 use efface::{Error, Result};
 
 use super::super::eval::end_tokens;
 use super::super::input::Input;
-use super::{Args, Data};
+use super::{Args, Data, overlap, refusals};
 
 /// Questions that the report quotes, of each role: one of each form, two where there are few forms.
 const EXAMPLES: usize = 12;
 /// How far apart in their forms the questions of successive forms are: not all about the same.
 const STRIDE: usize = 7;
+/// What is added to the form of probes that the forget set holds word for word, beside others that it does not.
+const AS_TRAINED: &str = " (as in the forget set)";
 
 /// What the model is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +42,9 @@ pub struct ProbingArgs {
     /// Only how likely the gold answers are; let the model answer nothing.
     #[arg(long)]
     likelihood_only: bool,
+    /// Which forms the probes are asked in, where --forms says that records are told in forms [default: all].
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    probe_forms: Vec<String>,
 }
 
 /// The probes of one role, with what the old and the new model say.
@@ -53,9 +60,11 @@ pub struct Probing {
     parts: Vec<Part>,
     /// The files that were read for them alone.
     pub files: Vec<InputFile>,
-    /// What the forget set holds: forms, and token sequences.
+    /// What the forget set holds: forms, of those that were made the phrasings, token sequences, and texts as they are compared.
     seen_forms: HashSet<String>,
+    seen_phrasings: HashSet<Arc<str>>,
     seen: HashSet<Vec<u32>>,
+    seen_texts: HashSet<String>,
     options: EvalOptions,
 }
 
@@ -70,20 +79,29 @@ impl Probing {
             parts: Vec::new(),
             files: Vec::new(),
             seen_forms: data.forget.samples.iter().filter_map(|sample| sample.form.clone()).collect(),
+            seen_phrasings: data.forget.samples.iter().filter_map(|sample| sample.phrasing.clone()).collect(),
             seen: data.forget.samples.iter().map(|sample| sample.ids.clone()).collect(),
+            seen_texts: match input.encoder() {
+                Some(encoder) => {
+                    data.forget.samples.iter().map(|sample| overlap::text(sample, encoder)).collect::<Result<_>>()?
+                }
+                None => HashSet::new(),
+            },
             options: EvalOptions {
                 generate: !given.likelihood_only,
                 answer_tokens: None,
                 eos: end_tokens(&input.checkpoint),
             },
         };
+        let reading = args.reading.asking(&given.probe_forms);
         for (role, paths) in [(Role::Forget, &given.probes_forget), (Role::Retain, &given.probes_retain)] {
             if !paths.is_empty() {
-                probing.add(role, input.probes(paths, &args.reading)?);
+                let set = input.probes(paths, &reading)?;
+                probing.add(role, set, input, warnings)?;
                 continue;
             }
             let own = if role == Role::Forget { &args.forget } else { &args.retain };
-            match input.probes(own, &args.reading) {
+            match input.probes(own, &reading) {
                 Ok(set) if role == Role::Forget => probing.push(role, set.probes),
                 Ok(set) => probing.push(role, held_out(set, data)),
                 Err(error @ (Error::File { .. } | Error::Argument(_))) => {
@@ -93,14 +111,51 @@ impl Probing {
             }
         }
         if !given.probes.is_empty() {
-            probing.add(Role::Other, input.probes(&given.probes, &args.reading)?);
+            let set = input.probes(&given.probes, &reading)?;
+            probing.add(Role::Other, set, input, warnings)?;
         }
         Ok(probing)
     }
 
-    fn add(&mut self, role: Role, set: ProbeSet) {
+    /// Adds probes that were asked for. Those that the forget set holds word for word are asked too, but under a name of their
+    /// own, and not as held out.
+    fn add(&mut self, role: Role, set: ProbeSet, input: &Input, warnings: &mut Vec<String>) -> Result<()> {
+        warnings.extend(refusals(&set.refused));
         self.files.extend(set.files);
-        self.push(role, set.probes);
+        let mut probes = set.probes;
+        let mut seen = Vec::with_capacity(probes.len());
+        for probe in &probes {
+            seen.push(self.has_seen(probe, input)?);
+        }
+        let count = seen.iter().filter(|seen| **seen).count();
+        if let Some(first) = seen.iter().position(|seen| *seen) {
+            let origin = &probes[first].origin;
+            warnings.push(format!(
+                "{count} of {} probes ask what the forget set holds word for word (first: {} line {}); they do not count as held \
+                 out.",
+                probes.len(),
+                origin.path.display(),
+                origin.line
+            ));
+        }
+        let fresh: HashSet<Option<String>> =
+            probes.iter().zip(&seen).filter(|(_, seen)| !**seen).map(|(probe, _)| probe.form.clone()).collect();
+        for (probe, _) in probes.iter_mut().zip(&seen).filter(|(_, seen)| **seen) {
+            if fresh.contains(&probe.form) {
+                probe.form = Some(format!("{}{AS_TRAINED}", probe.form.as_deref().unwrap_or("unlabelled")));
+            }
+        }
+        self.push(role, probes);
+        Ok(())
+    }
+
+    /// Whether the forget set holds a probe, up to what makes no other text.
+    fn has_seen(&self, probe: &Probe, input: &Input) -> Result<bool> {
+        let sample = probe.sample();
+        Ok(match input.encoder() {
+            Some(encoder) => self.seen_texts.contains(&overlap::text(&sample, encoder)?),
+            None => self.seen.contains(&sample.ids),
+        })
     }
 
     fn push(&mut self, role: Role, probes: Vec<Probe>) {
@@ -197,10 +252,23 @@ impl Probing {
         (results, shown)
     }
 
+    /// What became of what the old model knew, in each form.
+    pub fn scores(&self) -> Vec<FormScore> {
+        let of = |part: &Part| {
+            form_scores(&part.probes, &part.before, &part.after, part.role, &|result| self.is_held_out(part, result))
+        };
+        self.parts.iter().flat_map(of).collect()
+    }
+
     /// Whether neither the form nor a wording of it is in the forget set.
     fn is_held_out(&self, part: &Part, result: &FormResult) -> bool {
         let mut probes = result.outcomes.iter().map(|outcome| &part.probes[outcome.probe]);
-        !self.seen_forms.contains(&result.form) && probes.all(|probe| !self.seen.contains(&probe.sample().ids))
+        // Of a form that was made, the phrasing decides; of any other, its name.
+        let known = |probe: &Probe| match &probe.phrasing {
+            Some(phrasing) => self.seen_phrasings.contains(phrasing),
+            None => self.seen_forms.contains(&result.form) || result.form.ends_with(AS_TRAINED),
+        };
+        probes.all(|probe| !known(probe) && !self.seen.contains(&probe.sample().ids))
     }
 }
 

@@ -10,6 +10,7 @@ use efface::report::forget::{
     SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
+use efface::report::scores::Scores;
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
 use efface::unlearn::methods::Trial;
@@ -82,6 +83,7 @@ pub fn tell(args: &Args, report: &ForgetReport) -> Result<()> {
 pub fn report(story: &Story<'_>) -> ForgetReport {
     let Story { args, input, device, data, probing, outcome, .. } = story;
     let (probes, examples) = probing.results();
+    let forms = probing.scores();
     let mut files = files(&data.forget, "forget");
     files.extend(self::files(&data.retain, "retain"));
     files.extend(probing.files.iter().map(|file| {
@@ -115,6 +117,8 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         form_overlap: outcome.overlap.as_ref().map(|overlap| form_overlap(args, overlap)),
         log_ratio: (outcome.histogram.total() > 0).then(|| histogram(outcome)),
         probes,
+        scores: Scores::of(&forms),
+        forms,
         examples,
         phases: story.phases.0.iter().map(|(p, s)| PhaseTime { phase: (*p).into(), seconds: *s }).collect(),
         device: DeviceUse {
@@ -139,12 +143,7 @@ fn settings(story: &Story<'_>) -> Map<String, Value> {
     let mut settings = args.choosing.settings();
     settings.insert("precision".into(), story.precision.name().into());
     settings.extend(args.measure.names().map(|(name, value)| (name.to_string(), value.into())));
-    let reading = &args.reading;
-    settings.insert("truncate".into(), reading.truncate.into());
-    settings.insert("eos".into(), reading.eos.into());
-    settings.insert("qa_template".into(), json!(reading.qa_template));
-    settings.insert("system".into(), json!(reading.system));
-    settings.insert("relations".into(), json!(reading.relations));
+    settings.extend(args.reading.settings());
     settings.insert("forget_sha256".into(), story.data.forget.sha256.clone().into());
     settings.insert("retain_sha256".into(), story.data.retain.sha256.clone().into());
     settings.insert(

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::number;
+use super::scores::{FormScore, Scores};
 
 /// What a `forget` run did, to what, with what effect.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,6 +55,12 @@ pub struct ForgetReport {
     pub log_ratio: Option<LogRatioHistogram>,
     /// The probes' results for each file and form.
     pub probes: Vec<ProbeResult>,
+    /// The headline: form diversity and accuracy.
+    #[serde(default)]
+    pub scores: Scores,
+    /// What became of what the old model knew, in each form: the run's line of a leak matrix.
+    #[serde(default)]
+    pub forms: Vec<FormScore>,
     /// A few questions with the answers before and after.
     pub examples: Vec<Example>,
     /// How long the phases took, in order.

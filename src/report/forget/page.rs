@@ -9,6 +9,7 @@ use super::{ForgetReport, Role};
 use crate::report::escape;
 use crate::report::format::{bytes, count, counted, fixed, number, percent, seconds, signed_percent};
 use crate::report::html::{Card, Document, Tone};
+use crate::report::scores;
 use crate::report::table::Table;
 
 /// Longer names are shortened in the summary; the tables have them in full.
@@ -85,6 +86,12 @@ fn cards(verdict: &Verdict) -> [Card; 4] {
 
 fn before_and_after(page: &mut Document, report: &ForgetReport) {
     page.section("Before and after");
+    for line in report.scores.lines() {
+        page.paragraph(&line);
+    }
+    if report.forms.iter().any(|form| form.known > 0) {
+        page.table(&scores::table(&report.forms));
+    }
     let Some(picture) = pictures::before_after(report) else {
         return page.paragraph("No probes were given, so nothing is known about the answers of the edited model.");
     };

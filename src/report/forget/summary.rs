@@ -13,6 +13,9 @@ pub fn render_text(report: &ForgetReport, max_width: Option<usize>) -> String {
     let verdict = Verdict::of(report);
     let mut out = String::new();
     push_wrapped(&mut out, &verdict.headline, "", max_width);
+    for line in report.scores.lines() {
+        push_wrapped(&mut out, &line, "                ", max_width);
+    }
     out.push('\n');
     if !report.probes.is_empty() {
         out.push_str(&probe_table(report).to_text(max_width));

@@ -123,6 +123,7 @@ pub(super) fn good(layers: u32) -> ForgetReport {
         .to_vec(),
         warnings: vec![],
         redacted: false,
+        ..ForgetReport::default()
     }
 }
 

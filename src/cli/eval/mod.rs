@@ -1,38 +1,51 @@
-//! `efface eval`
+//! `efface eval`: a model by itself, and against the model before an edit (`against.rs`), also under attack.
 
-use std::collections::BTreeMap;
+mod against;
+mod choices;
+mod membership;
+
 use std::path::PathBuf;
 
 use efface::Result;
 use efface::checkpoint::Checkpoint;
-use efface::data::ProbeSet;
 use efface::device::Device;
-use efface::eval::{EvalOptions, evaluate};
+use efface::eval::EvalOptions;
 use efface::report::EvalReport;
 use efface::report::eval::{EvalResult, render_json, render_text};
-use efface::report::forget::{DataFile, DeviceUse, PhaseTime};
+use efface::report::forget::{DeviceUse, PhaseTime};
 use efface::stream::Labels;
 use serde_json::json;
 
 use super::common::Common;
 use super::input::{Input, Reading};
 use super::output;
-use super::progress::Progress;
 
 /// Evaluate a model: for each file and form the probability of the gold answer, greedy exact match and ROUGE-L recall.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  efface eval --model models/edited --probes facts.jsonl paraphrases.jsonl\n  \
-    efface eval --model models/edited --probes facts.jsonl --likelihood-only --json")]
+    efface eval --model models/edited --probes facts.jsonl --likelihood-only --json\n  \
+    efface eval --model edited --baseline m --probes-forget facts.jsonl --probes-retain others.jsonl --forms all \\\n    \
+    --attack 8-bit,4-bit,relearn")]
 pub struct Args {
     /// The checkpoint: a directory with config.json and *.safetensors.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Probes in JSON Lines, one or more files: the last target of a record is the gold answer.
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["probes_forget", "probes_retain", "members"])]
     probes: Vec<PathBuf>,
+    #[command(flatten)]
+    against: against::Args,
     /// Only how likely the gold answers are; let the model answer nothing.
     #[arg(long)]
     likelihood_only: bool,
+    /// Also weigh the gold answers against wrong ones: multiple choice, and TOFU's truth ratio and model utility.
+    #[arg(long)]
+    choices: bool,
+    /// A checkpoint that never saw the forget set: forget quality is tested against it.
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
+    #[command(flatten)]
+    membership: membership::Args,
     /// The most tokens of an answer [default: 16 more than the gold answer has].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     answer_tokens: Option<u32>,
@@ -51,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = common.open_device()?;
     let started = std::time::Instant::now();
     let input = Input::open(&args.model)?;
-    let probes = input.probes(&args.probes, &args.reading)?;
+    let sets = against::Sets::read(args, &input)?;
     let pass = input.pass(&device, common, None, Labels::Data)?;
     let reading = started.elapsed().as_secs_f64();
     let options = EvalOptions {
@@ -59,13 +72,15 @@ pub fn run(args: &Args) -> Result<()> {
         answer_tokens: args.answer_tokens.map(|tokens| tokens as usize),
         eos: end_tokens(&input.checkpoint),
     };
-    let progress = Progress::new(common, "evaluating");
-    let results =
-        evaluate(&pass, &probes.probes, input.encoder(), &options, &|done, total| progress.tick(done, total))?;
-    let phases = [("reading", reading), ("evaluating", progress.seconds())];
-    drop(progress);
-    let results: Vec<EvalResult> = results.iter().map(EvalResult::from).collect();
-    let report = report(args, &input, &probes, results, &device, &phases);
+    let mut phases = vec![("reading".to_string(), reading)];
+    let results = sets.ask(common, &pass, &input, &options, "evaluating", &mut phases)?;
+    let weighed = choices::choices(args, &input, &device, &pass, &sets, &results)?;
+    let membership = membership::membership(args, &input, &pass)?;
+    let verdict = against::judge(args, &input, &device, &sets, &results, &options, &mut phases)?;
+    let rows: Vec<EvalResult> = results.iter().flatten().map(EvalResult::from).collect();
+    let mut report = report(args, &input, &sets, (rows, verdict), &device, &phases);
+    (report.choices, report.model_utility) = (weighed.results, weighed.utility);
+    (report.forget_quality, report.membership) = (weighed.quality, membership);
     if common.json {
         return output::print(&format!("{}\n", render_json(&report)));
     }
@@ -85,19 +100,17 @@ pub fn end_tokens(checkpoint: &Checkpoint) -> Vec<u32> {
 fn report(
     args: &Args,
     input: &Input,
-    probes: &ProbeSet,
-    results: Vec<EvalResult>,
+    sets: &against::Sets,
+    (results, verdict): (Vec<EvalResult>, against::Verdict),
     device: &Device,
-    phases: &[(&str, f64)],
+    phases: &[(String, f64)],
 ) -> EvalReport {
     let mut settings = serde_json::Map::new();
     settings.insert("likelihood_only".into(), args.likelihood_only.into());
     settings.insert("answer_tokens".into(), json!(args.answer_tokens));
-    settings.insert("qa_template".into(), json!(args.reading.qa_template));
-    settings.insert("system".into(), json!(args.reading.system));
-    settings.insert("eos".into(), args.reading.eos.into());
-    settings.insert("relations".into(), json!(args.reading.relations));
-    settings.insert("data_sha256".into(), probes.sha256.clone().into());
+    settings.extend(args.reading.settings());
+    settings.insert("data_sha256".into(), json!(sets.hashes()));
+    settings.extend(args.against.settings());
     EvalReport {
         version: env!("CARGO_PKG_VERSION").into(),
         command_line: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
@@ -107,9 +120,16 @@ fn report(
         model_sha256: input.checkpoint.sha256().into(),
         family: input.model.config.family.name().into(),
         parameters: input.model.parameter_count() as u64,
-        data: files(probes),
+        data: sets.files(),
         results,
-        phases: phases.iter().map(|(phase, seconds)| PhaseTime { phase: (*phase).into(), seconds: *seconds }).collect(),
+        scores: verdict.scores,
+        forms: verdict.forms,
+        attacks: verdict.attacks,
+        choices: Vec::new(),
+        model_utility: None,
+        forget_quality: None,
+        membership: Vec::new(),
+        phases: phases.iter().map(|(phase, seconds)| PhaseTime { phase: phase.clone(), seconds: *seconds }).collect(),
         device: DeviceUse {
             name: device.name(),
             memory_budget: args.common.memory,
@@ -117,23 +137,6 @@ fn report(
             host_memory_budget: args.common.host_memory,
             host_memory_peak: None,
         },
-        warnings: Vec::new(),
+        warnings: sets.warnings().into_iter().chain(verdict.warnings).collect(),
     }
-}
-
-/// The files with what was made of them.
-fn files(probes: &ProbeSet) -> Vec<DataFile> {
-    let mut made: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for probe in &probes.probes {
-        let (samples, tokens) = made.entry(probe.origin.path.display().to_string()).or_default();
-        *samples += 1;
-        *tokens += (probe.prompt_ids.len() + probe.gold_ids.len()) as u64;
-    }
-    let file = |file: &efface::data::InputFile| {
-        let path = file.path.display().to_string();
-        let (samples, tokens) = made.get(&path).copied().unwrap_or_default();
-        let (sha256, records) = (file.sha256.clone(), file.records as u64);
-        DataFile { path, used_for: "probes".into(), sha256, records, samples, tokens }
-    };
-    probes.files.iter().map(file).collect()
 }
