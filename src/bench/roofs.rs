@@ -163,7 +163,10 @@ mod tests {
     fn this_machine_has_roofs() {
         let roofs = Roofs::measure(&Device::cpu(u64::MAX), 0.02).unwrap();
         assert!(roofs.copy > 1e8 && roofs.multiply_add > 1e8 && roofs.product.unwrap() > 1e7, "{roofs:?}");
-        // A library's product cannot be faster than multiply-adds in registers, give or take what else runs here.
-        assert!(roofs.product.unwrap() < 1.5 * roofs.multiply_add, "{roofs:?}");
+        // A library's product cannot be faster than multiply-adds in registers, give or take what else runs here. Without
+        // optimisation ours are not in registers.
+        if !cfg!(debug_assertions) {
+            assert!(roofs.product.unwrap() < 1.5 * roofs.multiply_add, "{roofs:?}");
+        }
     }
 }

@@ -83,6 +83,9 @@ pub fn has_variants(case: &Case) -> bool {
 /// # Errors
 /// When the device has no room for it or failed. A wrong result is no error.
 pub fn try_variants(device: &Device, case: &Case, seconds: f64, seed: u64) -> Result<Option<(Problem, Tuned)>> {
+    if device.is_cpu() {
+        return Ok(None);
+    }
     let (mut tried, mut problem) = (Vec::new(), None);
     for variant in candidates(case.kernel) {
         let forced = device.with_tuning(device.tuning().forced(case.kernel, variant)?);

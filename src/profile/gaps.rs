@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(idle.longest(3), want);
         let causes = idle.causes();
         assert_eq!(causes.len(), 2);
-        assert_eq!(causes[0].host, "group 1 > backward of model.layers.*.mlp > waiting for a download");
+        assert_eq!(causes[0].host, "group * > backward of model.layers.*.mlp > waiting for a download");
         assert_eq!((causes[0].gaps, causes[0].seconds), (2, 6.0));
     }
 

@@ -6,7 +6,7 @@ use super::super::case::{
 use super::super::shape::Shape;
 use super::{SAMPLE, TOLERANCE, fitting_rows};
 use crate::device::Device;
-use crate::kernels::linear::{matmul_nn, matmul_nt, weight_grads, weight_importance};
+use crate::kernels::linear::{covariance, matmul_nn, matmul_nt, weight_grads, weight_importance};
 use crate::kernels::{Accumulate, Matrix, Segments, Window};
 use crate::{Element, Result};
 
@@ -20,6 +20,9 @@ pub(super) fn matrices(shape: &Shape) -> [(&'static str, usize, usize); 3] {
 }
 
 pub(super) fn cases(shape: &'static Shape, tokens: usize, cases: &mut Vec<Case>) {
+    let width = shape.feed_forward;
+    let what = (shape.name, format!("{} rows of {width}x{width}", width.min(COVARIANCE_ROWS)), tokens);
+    cases.push(Case::new(covariance::KERNEL.name, what, move |device, data| covariance(device, data, tokens, width)));
     for (name, rows, columns) in matrices(shape) {
         for element in [Element::F32, Element::Bf16] {
             let what = || (shape.name, format!("{name} {rows}x{columns} {}", element.name()), tokens);
@@ -38,6 +41,37 @@ pub(super) fn cases(shape: &'static Shape, tokens: usize, cases: &mut Vec<Case>)
             gradient(device, data, tokens, rows, columns)
         }));
     }
+}
+
+/// Rows of a covariance that are made together, at most.
+const COVARIANCE_ROWS: usize = 1024;
+
+/// The first rows of the covariance of what goes into the last projection. Checked on and above its diagonal.
+fn covariance(device: &Device, data: &mut Data, tokens: usize, width: usize) -> Result<Prepared> {
+    let rows = fitting_rows(device, width.min(COVARIANCE_ROWS), width);
+    let (x, some) = (data.values(tokens * width), data.picks(rows, 8));
+    let selected: Vec<u32> = (0..tokens as u32).collect();
+    let (device, bx, bs) = (device.clone(), device.upload_new(&x)?, device.upload_new(&selected)?);
+    let bc = device.allocate((rows * width * 4) as u64)?;
+    let (checked_on, checked) = (device.clone(), bc.clone());
+    let params = move |rows: usize, width: usize| covariance::Params {
+        count: tokens as u32,
+        width: width as u32,
+        first_row: 0,
+        rows: rows as u32,
+        stride: width as u32,
+        offset: 0,
+    };
+    let check = move || {
+        let few = some.len();
+        let mut want = vec![0.0; few * few];
+        covariance::reference(&params(few, few), &selected, &columns_of(&x, width, &some), &mut want);
+        let got = read_elements(&checked_on, &checked, width, &some, &some)?;
+        let upper = |all: &[f64]| (0..few * few).filter(|i| i % few >= i / few).map(|i| all[i]).collect::<Vec<f64>>();
+        Ok(Accuracy::of(&upper(&got), &upper(&want), TOLERANCE))
+    };
+    let launch = move || covariance::run(&device, (tokens, &bs), Window::all(&bx, width), width, (0, rows), &bc);
+    Ok(Prepared::new(covariance::cost(&params(rows, width)), launch, check))
 }
 
 /// `y = x Wᵀ`.

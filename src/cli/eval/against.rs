@@ -28,7 +28,7 @@ use super::super::progress::Progress;
 /// What a model is held against, and how it is attacked.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Against the model before")]
-pub struct Args {
+pub struct AgainstArgs {
     /// The checkpoint before the edit: only what it knew counts.
     #[arg(long, value_name = "DIR")]
     baseline: Option<PathBuf>,
@@ -57,7 +57,7 @@ const ATTACKS: [&str; 4] = ["8-bit", "4-bit", "relearn", "relearn-neutral"];
 /// Relearning sees one in so many facts.
 const RELEARNED: usize = 10;
 
-impl Args {
+impl AgainstArgs {
     /// Every setting, as reports name them.
     pub fn settings(&self) -> Map<String, Value> {
         let settings = json!({

@@ -18,7 +18,7 @@ use super::super::progress::Progress;
 /// What is compared.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Membership inference")]
-pub struct Args {
+pub struct MembershipArgs {
     /// Records that the model was trained on (and should have forgotten).
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "non_members")]
     members: Vec<PathBuf>,

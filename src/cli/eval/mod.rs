@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["probes_forget", "probes_retain", "members"])]
     probes: Vec<PathBuf>,
     #[command(flatten)]
-    against: against::Args,
+    against: against::AgainstArgs,
     /// Only how likely the gold answers are; let the model answer nothing.
     #[arg(long)]
     likelihood_only: bool,
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
     #[command(flatten)]
-    membership: membership::Args,
+    membership: membership::MembershipArgs,
     /// The most tokens of an answer [default: 16 more than the gold answer has].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     answer_tokens: Option<u32>,

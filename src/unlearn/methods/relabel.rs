@@ -34,6 +34,9 @@ fn answer_of(tokens: &Tokens, first: usize) -> &[u32] {
     &tokens.targets[first..tokens.targets.len() - 1]
 }
 
+/// Makes the token sequences of the refusals that may stand in for an old answer.
+pub type Refusals<'a> = dyn Fn(&[u32]) -> Result<Vec<Vec<u32>>> + 'a;
+
 /// Every forget sample's question with a refusal for an answer: one of those that `texts` makes for the old answer (it may or
 /// may not begin with a space, say), drawn with `seed`. An end token (one of `ends`) after the old answer also comes after the
 /// refusal.
@@ -42,7 +45,7 @@ fn answer_of(tokens: &Tokens, first: usize) -> &[u32] {
 /// When a sample is a text, in which nothing is asked, or grows longer than the model's context.
 pub fn refusals(
     forget: &[Arc<Tokens>],
-    texts: &dyn Fn(&[u32]) -> Result<Vec<Vec<u32>>>,
+    texts: &Refusals<'_>,
     ends: &[u32],
     context: usize,
     seed: u64,

@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use super::judge::{Judge, Standing};
 use super::task_vector::ScaledWeights;
-use super::tune::{Sets, TuneOptions, tune};
+use super::tune::{AfterStep, Sets, TuneOptions, tune};
 use crate::model::weights::WeightSource;
 use crate::stream::Progress;
-use crate::unlearn::train::{StepReport, Trainable, TrainedWeights};
+use crate::unlearn::train::{Trainable, TrainedWeights};
 use crate::{Error, Result};
 
 /// Forgotten: at most this share of the probability is left.
@@ -168,11 +168,7 @@ impl Search<'_> {
         Ok(trial)
     }
 
-    fn train(
-        &self,
-        learning_rate: f32,
-        after: &mut dyn FnMut(&StepReport, &Arc<TrainedWeights>) -> Result<ControlFlow<()>>,
-    ) -> Result<Arc<TrainedWeights>> {
+    fn train(&self, learning_rate: f32, after: &mut AfterStep<'_>) -> Result<Arc<TrainedWeights>> {
         let options = TuneOptions { learning_rate, ..*self.options };
         let judge = self.judge;
         tune(judge.device, judge.model, self.base.clone(), self.sets, self.mask, &options, after)

@@ -152,6 +152,9 @@ impl TuneOptions {
     }
 }
 
+/// What is told of every step of a training, with the weights as they are then; it may end the training there.
+pub type AfterStep<'a> = dyn FnMut(&StepReport, &Arc<TrainedWeights>) -> Result<ControlFlow<()>> + 'a;
+
 /// Trains the elements that `mask` chooses. `after` is told of every step, with the weights as they are then, and may end the
 /// training there.
 ///
@@ -164,7 +167,7 @@ pub fn tune(
     sets: &Sets,
     mask: &[Trainable],
     options: &TuneOptions,
-    after: &mut dyn FnMut(&StepReport, &Arc<TrainedWeights>) -> Result<ControlFlow<()>>,
+    after: &mut AfterStep<'_>,
 ) -> Result<Arc<TrainedWeights>> {
     options.check()?;
     let mut training = Training::new(device, model, base, mask, Adamw::default(), options.pass)?;
