@@ -111,56 +111,79 @@ fn a_model_of_many_times_the_budget_passes_through_it() {
     }
 }
 
-/// Activations wait in host memory within its budget, however many samples there are. (The highest memory that the process
-/// had is told by Linux alone.)
+/// The highest resident memory of `efface fisher` on the CPU over `times` the golden samples. (Linux alone tells it.)
+#[cfg(target_os = "linux")]
+fn highest_resident(golden: &Golden, times: usize, args: &[&str]) -> u64 {
+    use std::process::{Command, Stdio};
+    let root = tempfile::TempDir::new().unwrap();
+    let lines = std::fs::read_to_string(golden.directory.join("data.jsonl")).unwrap();
+    let data = root.path().join("data.jsonl");
+    std::fs::write(&data, lines.repeat(times)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_efface"))
+        .args(["fisher", "--device", "cpu", "--model"])
+        .arg(golden.directory.join("checkpoint"))
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(root.path().join("F.safetensors"))
+        .args(args)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut highest = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        highest = line.trim().split(' ').next().and_then(|kb| kb.parse().ok()).unwrap_or(highest);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return highest * 1024;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Bytes of the stages' inputs for `tokens` tokens: the least that grows if a group grows.
+#[cfg(target_os = "linux")]
+fn waiting(golden: &Golden, tokens: usize) -> u64 {
+    (tokens * golden.model.config.hidden * 4 * golden.model.stages.len()) as u64
+}
+
+#[cfg(target_os = "linux")]
+fn assert_no_growth(golden: &Golden, [few, many]: [usize; 2], args: &[&str]) {
+    let tokens: usize = golden.samples.iter().map(|sample| sample.ids.len()).sum();
+    let more = (many - few) * tokens;
+    let would_wait = waiting(golden, more);
+    assert!(would_wait > 12 << 20, "{would_wait} bytes would not be seen");
+    let [few, many] = [few, many].map(|times| highest_resident(golden, times, args));
+    let grown = many.saturating_sub(few);
+    assert!(grown < would_wait / 4, "{grown} bytes more for {more} tokens more, of which {would_wait} would wait");
+}
+
+/// Activations wait in host memory within its budget, however many samples there are.
 #[test]
 #[cfg(target_os = "linux")]
 fn host_memory_does_not_grow_with_the_samples() {
-    use std::process::{Command, Stdio};
     let golden = Golden::open("llama");
     let device = cpu();
     // Room for some samples: a group of each alone would take long.
-    let host = 8 * smallest_host(&golden, &device);
+    let host = (8 * smallest_host(&golden, &device)).to_string();
+    // Under the smallest device memory nothing waits there.
     let memory = smallest(&golden, &device, PassOptions::default()).to_string();
-    let root = tempfile::TempDir::new().unwrap();
-    let lines = std::fs::read_to_string(golden.directory.join("data.jsonl")).unwrap();
+    assert_no_growth(&golden, [1, 60], &["--memory", &memory, "--host-memory", &host]);
+}
+
+/// Without any budget the CPU keeps no more than a group's activations either.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_samples_by_default() {
+    let golden = Golden::open("llama");
     let tokens: usize = golden.samples.iter().map(|sample| sample.ids.len()).sum();
-    let highest = |times: usize| -> u64 {
-        let data = root.path().join(format!("{times}.jsonl"));
-        std::fs::write(&data, lines.repeat(times)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_efface"))
-            // Under the smallest device memory nothing waits there.
-            .args(["fisher", "--device", "cpu", "--memory", &memory])
-            .args(["--host-memory", &host.to_string(), "--model"])
-            .arg(golden.directory.join("checkpoint"))
-            .arg("--data")
-            .arg(&data)
-            .arg("--out")
-            .arg(root.path().join(format!("{times}.safetensors")))
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let status = format!("/proc/{}/status", child.id());
-        let mut highest = 0;
-        loop {
-            let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-            highest = line.trim().split(' ').next().and_then(|kb| kb.parse().ok()).unwrap_or(highest);
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success());
-                return highest * 1024;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-    };
-    let (few, many) = (highest(1), highest(60));
-    let model = &golden.model.config;
-    // Each of the stages' inputs, for every token.
-    let waiting = (59 * tokens * model.hidden * 4 * golden.model.stages.len()) as u64;
-    let grown = many.saturating_sub(few);
-    assert!(waiting > 12 << 20, "{waiting} bytes would not be seen");
-    assert!(grown < waiting / 4, "{grown} bytes more for 59 times {tokens} tokens more, of which {waiting} would wait");
+    // The largest group is full with a thousand tokens.
+    let full = 1500usize.div_ceil(tokens);
+    assert_no_growth(&golden, [full, full + 59], &[]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytemuck::Pod;
+use memmap2::MmapMut;
 
 use super::budget::Reservation;
 use super::gpu::Retired;
@@ -18,8 +19,8 @@ pub struct Buffer {
 
 /// Where a buffer lies.
 pub(super) enum Storage {
-    /// Owned by the CPU device; 4-byte words, so that every view as `f32` or `u32` is aligned.
-    Host { words: RwLock<Vec<u32>>, _reservation: Reservation },
+    /// Owned by the CPU device.
+    Host { words: RwLock<Words>, _reservation: Reservation },
     /// Bytes that the CPU device uses in place, such as weights in a mapped file.
     Borrowed(Arc<dyn Deref<Target = [u8]> + Send + Sync>),
     /// Owned by a GPU.
@@ -37,6 +38,51 @@ impl Drop for Storage {
             && let Some(reservation) = reservation.take()
         {
             retired.retire(reservation);
+        }
+    }
+}
+
+/// Memory of the CPU device, zeroed; 4-byte words, so that every view as `f32` or `u32` is aligned.
+pub(super) enum Words {
+    /// From the allocator.
+    Heap(Box<[u32]>),
+    /// Pages of the system, in large ones where it has them: taking fresh memory page by page costs more than using it.
+    Mapped(MmapMut),
+}
+
+impl Words {
+    /// Bytes from which on memory is taken from the system directly: a few large pages.
+    const LARGE: usize = 2 << 20;
+
+    /// `bytes` of memory, a multiple of 4; none where there is not enough.
+    pub(super) fn zeroed(bytes: usize) -> Option<Self> {
+        if bytes >= Words::LARGE {
+            let map = MmapMut::map_anon(bytes).ok()?;
+            // A wish: without large pages it is memory all the same.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            return Some(Words::Mapped(map));
+        }
+        // Zeroed by the system where it hands out fresh pages anyway, so that they are touched first where they are used.
+        bytemuck::allocation::try_zeroed_slice_box(bytes / 4).ok().map(Words::Heap)
+    }
+}
+
+impl Deref for Words {
+    type Target = [u32];
+    fn deref(&self) -> &[u32] {
+        match self {
+            Words::Heap(words) => words,
+            Words::Mapped(map) => bytemuck::cast_slice(map),
+        }
+    }
+}
+
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut [u32] {
+        match self {
+            Words::Heap(words) => words,
+            Words::Mapped(map) => bytemuck::cast_slice_mut(map),
         }
     }
 }
@@ -108,7 +154,7 @@ impl<'a> CpuBindings<'a> {
 }
 
 enum Source<'a> {
-    Words(RwLockReadGuard<'a, Vec<u32>>),
+    Words(RwLockReadGuard<'a, Words>),
     Bytes(&'a [u8]),
 }
 
@@ -130,7 +176,7 @@ impl<T: Pod> Deref for Read<'_, T> {
 
 /// A buffer borrowed for writing, as elements `T`.
 pub struct Write<'a, T> {
-    words: RwLockWriteGuard<'a, Vec<u32>>,
+    words: RwLockWriteGuard<'a, Words>,
     element: PhantomData<T>,
 }
 

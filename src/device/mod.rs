@@ -31,7 +31,7 @@ use crate::kernels::precision::Precision;
 use crate::kernels::tuning::Tuning;
 use crate::kernels::{Cost, Shader};
 use crate::{Error, Result};
-use buffer::Storage;
+use buffer::{Storage, Words};
 use gpu::Gpu;
 use record::{Clock, KernelRun, Mode, Recorder, Recording, Span, Track, Work};
 
@@ -204,11 +204,9 @@ impl Device {
         let reservation = self.reserve(bytes)?;
         let storage = match &self.0.backend {
             Backend::Cpu => {
-                // Zeroed by the system where it hands out fresh pages anyway, so that they are touched first where they
-                // are used.
-                let words = bytemuck::allocation::try_zeroed_slice_box::<u32>(bytes as usize / 4)
-                    .map_err(|()| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
-                Storage::Host { words: words.into_vec().into(), _reservation: reservation }
+                let words = Words::zeroed(bytes as usize)
+                    .ok_or_else(|| Error::Device(format!("out of memory: {bytes} bytes could not be allocated")))?;
+                Storage::Host { words: words.into(), _reservation: reservation }
             }
             Backend::Gpu(gpu) => {
                 let buffer = gpu.allocate(bytes)?;

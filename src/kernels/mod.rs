@@ -14,6 +14,7 @@ pub mod linear;
 pub mod loss;
 pub mod norm;
 mod operands;
+mod panels;
 pub mod precision;
 mod real;
 pub mod reduce;

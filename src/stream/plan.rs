@@ -15,8 +15,13 @@ use crate::{Element, Error, Result};
 
 /// Tokens in flight that keep a device busy; more only costs memory.
 const FULL_FLIGHT: usize = 1024;
+/// The same on the CPU, where what is in flight should stay in the caches.
+const FULL_FLIGHT_IN_PLACE: usize = 512;
 /// A group of at least this many tokens is worth keeping what backward would otherwise recompute.
 const WORTH_KEEPING: usize = 2048;
+/// On the CPU a group's tokens, where it keeps that: weights need not be brought there again for the next group, only the
+/// importances, and fresh memory costs more than that.
+const GROUP_IN_PLACE: usize = 1024;
 
 /// What a pass is asked to do, as far as memory goes.
 #[derive(Clone, Debug)]
@@ -142,7 +147,8 @@ impl Plan {
             options.find(|option| fits(option)).unwrap_or(choice)
         };
         let start = choice;
-        let flights = [FULL_FLIGHT, 512, 256, 128, 64].into_iter().filter(|c| *c > longest);
+        let full = if limits.in_place { FULL_FLIGHT_IN_PLACE } else { FULL_FLIGHT };
+        let flights = [full, 512, 256, 128, 64].into_iter().filter(|c| *c > longest);
         let flights = flights.map(|capacity| Choice { capacity: capacity.min(total), ..start });
         choice = first_fitting(choice, Box::new(flights));
         let start = choice;
@@ -369,16 +375,19 @@ impl Sizes<'_> {
 
     /// Keeps as much as fits on the device: inner results of a group that is worth it, else activations, else nothing.
     fn place_activations(&self, start: Choice, total: usize, longest: usize, fits: &dyn Fn(&Choice) -> bool) -> Choice {
-        let largest_group = |keep: bool| {
+        let largest_group = |keep: bool, most: usize| {
             let at = |group_tokens| Choice { group_tokens, place: Place::Device, keep, ..start };
-            let sizes = (0..40).map(|halvings| total >> halvings).take_while(|size| *size >= longest.max(1));
+            let sizes = (0..40).map(|halvings| most >> halvings).take_while(|size| *size >= longest.max(1));
             sizes.map(at).find(|choice| fits(choice))
         };
-        let kept = if self.demand.backward { largest_group(true) } else { None };
-        if let Some(kept) = kept.filter(|kept| kept.group_tokens >= total.min(WORTH_KEEPING.max(longest))) {
+        let worth = if self.limits.in_place { GROUP_IN_PLACE } else { WORTH_KEEPING };
+        let worth = total.min(worth.max(longest));
+        let most = if self.limits.in_place { worth } else { total };
+        let kept = if self.demand.backward { largest_group(true, most) } else { None };
+        if let Some(kept) = kept.filter(|kept| kept.group_tokens >= worth) {
             return kept;
         }
         // Without keeping, smaller groups only cost traffic: all on the device or all on the host.
-        largest_group(false).filter(|choice| choice.group_tokens == total).unwrap_or(start)
+        largest_group(false, total).filter(|choice| choice.group_tokens == total).unwrap_or(start)
     }
 }

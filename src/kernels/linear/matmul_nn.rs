@@ -1,10 +1,11 @@
 //! `Y = X W`: `y[t, c] = start + Σ_r x[t, r] w[r, c]`. The input gradient of a linear layer stored `[out, in]`, and the
 //! forward product of one stored `[in, out]`.
 
-use super::{mixed_nn, product_variant};
+use super::{FEW_TOKENS, mixed_nn, product_variant};
 use crate::device::Device;
 use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::operands::decoded;
+use crate::kernels::panels::{self, Right, Stored};
 use crate::kernels::shader::kernel_params;
 use crate::kernels::tuning::Problem;
 use crate::kernels::{Cost, Kernel, Matrix, Real, Window, index, launch};
@@ -107,8 +108,12 @@ pub fn reference<R: Real>(params: &Params, x: &[R], w: &[R], y: &mut [R]) {
 /// The fast form on the CPU.
 pub fn cpu(params: &Params, element: Element, x: &[f32], w: &[u8], y: &mut [f32]) {
     let [tokens, rows, columns] = [params.tokens, params.rows, params.columns].map(|n| n as usize);
-    let weights = decoded(element, w, rows * columns);
-    let x = view(&x[params.x_offset as usize..], tokens, rows, params.x_stride as usize);
     let y = view_mut(&mut y[params.y_offset as usize..], tokens, columns, params.y_stride as usize);
-    product(y, params.accumulate == 1, x, view(&weights, rows, columns, columns), true);
+    if tokens < FEW_TOKENS {
+        let x = view(&x[params.x_offset as usize..], tokens, rows, params.x_stride as usize);
+        let weights = decoded(element, w, rows * columns);
+        return product(y, params.accumulate == 1, x, view(&weights, rows, columns, columns), true);
+    }
+    let x = Stored::window(x, params.x_stride as usize, params.x_offset as usize);
+    panels::product(y, params.accumulate == 1, x, rows, Right::Plain(Stored::weights(element, w, columns)));
 }

@@ -30,6 +30,9 @@ pub const KERNELS: &[Kernel] = &[
     weight_importance::KERNEL,
 ];
 
+/// Rows of X below which the CPU twins leave the product to the library: packing W would cost more than it saves.
+const FEW_TOKENS: usize = 16;
+
 /// The permutation of a product's shader, and its tile: by the tuning of the device, or the rule that is built in.
 /// `depth` is how many terms the sums have; `windows` are the strides and offsets of the activations. All permutations give
 /// the same bits.

@@ -2,13 +2,16 @@
 //! the unit's tokens. `G_n` is never written to memory: a tile of it is built in registers, accumulated into a tile of F
 //! and forgotten. With [`Accumulate::Square`] this is the Fisher diagonal from per-sample gradients.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::{gradient_variant, mixed_importance};
 use crate::Result;
 use crate::device::{Buffer, Device};
+use crate::kernels::panels::{self, MAX_WIDTH, Stored, TILE_ROWS, Tile, VECTORS, with_scratch};
 use crate::kernels::shader::kernel_params;
-use crate::kernels::simd::{self, MAX_LANES, Vector};
+use crate::kernels::simd::{self, Vector};
 use crate::kernels::tuning::Problem;
 use crate::kernels::{Accumulate, Cost, Kernel, Real, Segments, Window, index, launch};
 
@@ -117,16 +120,17 @@ pub fn reference<R: Real>(
     }
 }
 
-/// Rows of the tile of G that is built in registers: with [`VECTORS`], 12 vectors of G and 12 of F leave room for the
-/// operands in 32 registers; where there are 16, F is what the compiler spills, once for each unit.
-const TILE_ROWS: usize = 6;
-/// Vectors in a row of the tile.
-const VECTORS: usize = 2;
 /// Tiles of rows that one task works on, at most: so many panels of `left` stay in the second cache.
 const BAND_TILES: usize = 8;
 /// Tokens between two visits to F, where the units are not longer: fewer would move F more often, more would push the
-/// panels out of the second cache.
-const VISIT_TOKENS: usize = 1024;
+/// panels out of the caches.
+const VISIT_TOKENS: usize = 512;
+
+thread_local! {
+    /// Packed panels, kept from launch to launch.
+    static LEFT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static RIGHT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The fast form on the CPU. Both operands are packed into panels as wide as a tile, so that the inner loop reads
 /// contiguous memory; tasks own bands of rows of F.
@@ -142,32 +146,38 @@ pub fn cpu(
     if rows == 0 || columns == 0 {
         return;
     }
-    let left = Rows { values: left, stride: params.left_stride as usize, offset: params.left_offset as usize };
-    let right = Rows { values: right, stride: params.right_stride as usize, offset: params.right_offset as usize };
-    let width = VECTORS * simd::lanes();
+    let left = Stored::window(left, params.left_stride as usize, params.left_offset as usize);
+    let right = Stored::window(right, params.right_stride as usize, params.right_offset as usize);
+    let width = panels::width();
     let tiles_per_task = rows.div_ceil(TILE_ROWS).div_ceil(4 * rayon::current_num_threads()).clamp(1, BAND_TILES);
     let band_rows = tiles_per_task * TILE_ROWS;
-    let mut right_panels = Vec::new();
     for (first, ends) in visits(&offsets[..=params.units as usize]) {
         let tokens = *ends.last().unwrap_or(&0);
-        right_panels.resize(columns.div_ceil(width) * tokens * width, 0.0);
-        right_panels.par_chunks_mut(tokens * width).enumerate().for_each(|(panel, packed)| {
-            right.pack(first, panel * width..columns.min((panel + 1) * width), width, packed);
+        if tokens == 0 {
+            continue;
+        }
+        with_scratch(&RIGHT, columns.div_ceil(width) * tokens * width, |right_panels| {
+            right_panels.par_chunks_mut(tokens * width).enumerate().for_each(|(panel, packed)| {
+                let columns = panel * width..columns.min((panel + 1) * width);
+                simd::wide(|| right.pack_columns(first..first + tokens, columns, width, packed));
+            });
+            let right = &*right_panels;
+            let bands = importance[..rows * columns].par_chunks_mut(band_rows * columns).enumerate();
+            bands.with_max_len(1).for_each(|(band, importance)| {
+                let start = band * band_rows;
+                let count = importance.len() / columns;
+                with_scratch(&LEFT, count.div_ceil(TILE_ROWS) * tokens * TILE_ROWS, |panels| {
+                    simd::wide(|| {
+                        for (panel, packed) in panels.chunks_exact_mut(tokens * TILE_ROWS).enumerate() {
+                            let row = start + panel * TILE_ROWS;
+                            let rows = row..(start + count).min(row + TILE_ROWS);
+                            left.pack_columns(first..first + tokens, rows, TILE_ROWS, packed);
+                        }
+                    });
+                    simd::widest(Band { accumulate, ends: &ends, left: panels, right, columns, importance });
+                });
+            });
         });
-        importance[..rows * columns].par_chunks_mut(band_rows * columns).enumerate().for_each_init(
-            Vec::new,
-            |left_panels: &mut Vec<f32>, (band, importance)| {
-                let band_start = band * band_rows;
-                let band_end = rows.min(band_start + band_rows);
-                left_panels.resize((band_end - band_start).div_ceil(TILE_ROWS) * tokens * TILE_ROWS, 0.0);
-                for (panel, packed) in left_panels.chunks_mut(tokens * TILE_ROWS).enumerate() {
-                    let start = band_start + panel * TILE_ROWS;
-                    left.pack(first, start..band_end.min(start + TILE_ROWS), TILE_ROWS, packed);
-                }
-                let (left, right) = (&left_panels[..], &right_panels[..]);
-                simd::widest(Band { accumulate, ends: &ends, left, right, columns, importance });
-            },
-        );
     }
 }
 
@@ -182,26 +192,6 @@ fn visits(offsets: &[u32]) -> Vec<(usize, Vec<usize>)> {
         }
     }
     visits
-}
-
-/// A window into rows of activations.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    values: &'a [f32],
-    stride: usize,
-    offset: usize,
-}
-
-impl Rows<'_> {
-    /// Fills `packed`, one row of `width` numbers for each token from `first` on, with these columns and zeros.
-    fn pack(&self, first: usize, columns: std::ops::Range<usize>, width: usize, packed: &mut [f32]) {
-        for (t, packed) in packed.chunks_exact_mut(width).enumerate() {
-            let row = &self.values[(first + t) * self.stride + self.offset..][columns.clone()];
-            let (filled, rest) = packed.split_at_mut(row.len());
-            filled.copy_from_slice(row);
-            rest.fill(0.0);
-        }
-    }
 }
 
 /// A band of rows of F in one visit.
@@ -241,7 +231,7 @@ impl Band<'_> {
             let band = self.importance.chunks_mut(TILE_ROWS * self.columns);
             for (importance, left) in band.zip(self.left.chunks_exact(tokens * TILE_ROWS)) {
                 // A tile at an edge is completed with zeros, whose sums are not stored.
-                let mut padded = [[0.0; VECTORS * MAX_LANES]; TILE_ROWS];
+                let mut padded = [[0.0; MAX_WIDTH]; TILE_ROWS];
                 let mut f = [[V::splat(0.0); VECTORS]; TILE_ROWS];
                 for ((f, row), padded) in f.iter_mut().zip(importance.chunks_exact(self.columns)).zip(&mut padded) {
                     let mut row = &row[first_column..first_column + used];
@@ -275,25 +265,16 @@ impl Band<'_> {
 /// A tile of F after all units: the kernel's inner loops.
 #[inline(always)]
 fn tile_over_units<V: Vector>(
-    mut f: [[V; VECTORS]; TILE_ROWS],
+    mut f: Tile<V>,
     ends: &[usize],
     left: &[[f32; TILE_ROWS]],
     right: &[f32],
     accumulate: &impl Fn(V, V) -> V,
-) -> [[V; VECTORS]; TILE_ROWS] {
+) -> Tile<V> {
     let width = VECTORS * V::LANES;
     let mut start = 0;
     for &end in ends {
-        let mut g = [[V::splat(0.0); VECTORS]; TILE_ROWS];
-        for (left, right) in left[start..end].iter().zip(right[start * width..end * width].chunks_exact(width)) {
-            let right: [V; VECTORS] = std::array::from_fn(|j| V::load(&right[j * V::LANES..]));
-            for i in 0..TILE_ROWS {
-                let left = V::splat(left[i]);
-                for j in 0..VECTORS {
-                    g[i][j] = left.mul_add(right[j], g[i][j]);
-                }
-            }
-        }
+        let g = panels::tile::<V>(&left[start..end], &right[start * width..end * width]);
         for i in 0..TILE_ROWS {
             for j in 0..VECTORS {
                 f[i][j] = accumulate(f[i][j], g[i][j]);
