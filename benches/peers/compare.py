@@ -149,7 +149,7 @@ def write_data(path, tokens, samples, vocabulary, seed):
 
 
 def finished(command, **more):
-    """The last line of a command's output as JSON, and its peak of resident memory."""
+    """The JSON that ends a command's output, from the first line that opens an object, and its peak of resident memory."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, **more)
         text = process.stdout.read()
@@ -158,7 +158,9 @@ def finished(command, **more):
         if status:
             errors.seek(0)
             return {"failed": (errors.read().strip().splitlines() or ["?"])[-1]}, 0
-    return json.loads(text.strip().splitlines()[-1]), usage.ru_maxrss * 1024
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("{")), 0)
+    return json.loads("\n".join(lines[start:])), usage.ru_maxrss * 1024
 
 
 def efface(args, data, work, samples, more):

@@ -8,6 +8,7 @@ use efface::bench::{
 };
 use efface::checkpoint::AtomicFile;
 use efface::device::Device;
+use efface::kernels::roof::matrix_multiply;
 use efface::kernels::tuning::{AdapterClass, Tuning};
 use efface::report::bench::{BenchReport, Removal, Skipped, render_html, render_json, render_text};
 use efface::stream::PassOptions;
@@ -220,7 +221,20 @@ fn of_shapes(args: &Args, device: &Device, selected: &[&str]) -> Result<Vec<Case
 
 fn kernels(args: &Args, device: &Device, cases: &[Case], report: &mut BenchReport) -> Result<()> {
     let progress = Progress::new(&args.common, "kernels");
+    if report.roofs.product.is_some_and(|product| product > 1.1 * report.roofs.multiply_add) {
+        report.notes.push(
+            "The dense product is faster than the multiply-adds that it consists of: the machine was busy with something else while \
+             the roofs were measured, and shares of them mean little."
+                .into(),
+        );
+    }
     for (number, case) in cases.iter().enumerate() {
+        if device.is_cpu() && case.kernel == matrix_multiply::KERNEL.name {
+            let reason =
+                "the CPU has no matrix units: its twin computes once what all their fragments would".to_string();
+            report.skipped.push(Skipped { case: format!("{case:?}"), reason });
+            continue;
+        }
         match measure(device, case, &report.roofs, args.seconds, args.common.seed) {
             Ok(measured) => report.kernels.push(measured),
             Err(error @ Error::Budget { .. }) => {
