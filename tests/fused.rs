@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::{GOLDEN, Golden, cpu, gpu};
+use efface::bench::{Shape, write_random};
 use efface::device::Device;
 use efface::model::weights::WeightSource;
 use efface::stream::{CheckpointWeights, Pass, PassOptions, Unit};
@@ -31,9 +32,13 @@ struct Case {
 
 impl Case {
     fn new(name: &str) -> Self {
-        let golden = Golden::open(name);
+        Case::of(Golden::open(name), 2)
+    }
+
+    /// The first `forget` samples are to be forgotten.
+    fn of(golden: Golden, forget: usize) -> Self {
         let units = |samples: &[_]| Estimator::Sample.units(samples, Loss::Mean, BatchWeight::Samples);
-        let (forget, retain) = (units(&golden.samples[..2]), units(&golden.samples[2..]));
+        let (forget, retain) = (units(&golden.samples[..forget]), units(&golden.samples[forget..]));
         let base = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         // One tensor must be left alone.
         let wanted = (0..golden.model.parameters.len()).map(|id| id != 3).collect();
@@ -86,8 +91,7 @@ impl Case {
     }
 }
 
-fn compare(name: &str, device: &Device, against: Against, (threshold, lambda): (f32, f32)) -> u64 {
-    let case = Case::new(name);
+fn compare(name: &str, case: &Case, device: &Device, against: Against, (threshold, lambda): (f32, f32)) -> u64 {
     let dampening = Dampening { threshold, lambda };
     let (want, counted, losses) = case.steps(device, against, dampening);
     let (got, histogram, fused) = case.fused(device, against, dampening);
@@ -106,7 +110,7 @@ fn compare(name: &str, device: &Device, against: Against, (threshold, lambda): (
 #[test]
 fn every_checkpoint_on_the_cpu() {
     for name in GOLDEN {
-        let changed = compare(name, &cpu(), Against::Retain, (1.1, 0.5));
+        let changed = compare(name, &Case::new(name), &cpu(), Against::Retain, (1.1, 0.5));
         assert!(changed > 100, "{name}: {changed} changed elements are no test");
     }
 }
@@ -115,13 +119,13 @@ fn every_checkpoint_on_the_cpu() {
 fn every_checkpoint_on_the_gpu() {
     let device = gpu();
     for name in GOLDEN {
-        let changed = compare(name, &device, Against::Full { forget: 2, retain: 5 }, (0.9, 1.0));
+        let changed = compare(name, &Case::new(name), &device, Against::Full { forget: 2, retain: 5 }, (0.9, 1.0));
         assert!(changed > 100, "{name}: {changed} changed elements are no test");
     }
 }
 
-/// Holds the histogram and the activations, but not all of the largest tables.
-const LIMIT: u64 = 22 << 10;
+/// Holds the histogram and the activations of short samples, but not all of a larger table.
+const LIMIT: u64 = 40 << 10;
 
 /// Tables in many parts, matrices in slices, a budget that is kept.
 #[test]
@@ -161,9 +165,24 @@ fn under_small_budgets_and_bindings() {
             }
         }
     }
-    // Slices: a binding that holds a part of a matrix only.
+    // Slices: a binding that holds the histogram, and a part of the largest table only.
     let small = gpu().with_binding_limit(LIMIT);
-    let golden = Golden::open("qwen2");
+    let folder = tempfile::tempdir().unwrap();
+    let shape = Shape {
+        name: "sliced",
+        hidden: 24,
+        heads: 3,
+        kv_heads: 1,
+        head_dim: 8,
+        feed_forward: 40,
+        vocabulary: 700,
+        layers: 1,
+    };
+    write_random(&shape, shape.layers, 5, &folder.path().join("checkpoint")).unwrap();
+    let lines = [[3, 699, 41, 7, 3], [5, 6, 41, 698, 2], [9, 350, 351, 3, 699]]
+        .map(|ids| format!("{{\"input_ids\": {ids:?}, \"labels\": {ids:?}}}\n"));
+    std::fs::write(folder.path().join("data.jsonl"), lines.concat()).unwrap();
+    let golden = Golden::at(folder.path().to_path_buf());
     assert!(golden.model.parameters.iter().any(|parameter| parameter.count() as u64 * 4 > LIMIT));
-    compare("qwen2", &small, Against::Retain, (1.3, 0.25));
+    compare("sliced", &Case::of(golden, 1), &small, Against::Retain, (1.3, 0.25));
 }
