@@ -104,7 +104,8 @@ fn matrix(device: &Device, unit: Unit, seconds: f64) -> Result<f64> {
 
 /// As many rounds as take some milliseconds: a software driver does far fewer than a GPU.
 fn rounds(device: &Device, launch: impl Fn(u32) -> Result<()>) -> Result<u32> {
-    let mut rounds = 16;
+    // The CPU takes about as long to begin its chains as for some dozen rounds of them.
+    let mut rounds = if device.is_cpu() { 256 } else { 16 };
     while rounds < 1 << 20
         && least(0.0, || {
             launch(rounds)?;

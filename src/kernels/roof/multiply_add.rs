@@ -76,7 +76,7 @@ pub fn cpu(params: &Params, sums: &mut [f32]) {
 /// Invocations that one task computes.
 const PIECE: usize = 1 << 12;
 /// Vectors in flight: they hide a multiply-add's latency and leave room in 16 registers.
-const VECTORS: usize = 8;
+const VECTORS: usize = 12;
 /// Numbers that an invocation has in flight.
 const NUMBERS: usize = 4 * CHAINS;
 
@@ -93,12 +93,12 @@ impl simd::Work for Chains<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let (factor, addend) = (V::splat(self.params.factor), V::splat(self.params.addend));
-        let together = VECTORS * V::LANES / NUMBERS;
+        let together = (VECTORS * V::LANES / NUMBERS).max(1);
         let mut numbers = [0.0f32; VECTORS * MAX_LANES];
         for (block, sums) in self.sums.chunks_mut(together).enumerate() {
-            for (n, number) in numbers[..VECTORS * V::LANES].iter_mut().enumerate() {
-                let i = self.first + block * together + n / NUMBERS;
-                *number = (i % 7 + n % NUMBERS / 4) as f32;
+            for (k, numbers) in numbers.chunks_exact_mut(NUMBERS).take(together).enumerate() {
+                let start = ((self.first + block * together + k) % 7) as f32;
+                numbers.iter_mut().enumerate().for_each(|(n, number)| *number = start + (n / 4) as f32);
             }
             let mut chains: [V; VECTORS] = std::array::from_fn(|v| V::load(&numbers[v * V::LANES..]));
             for _ in 0..self.params.rounds {
