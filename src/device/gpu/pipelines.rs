@@ -100,7 +100,8 @@ impl Pipelines {
         // Vulkan's and DX12's drivers keep accesses to buffers within their bindings without the shader's help.
         let bounds_checks = self.device.adapter_info().backend == wgpu::Backend::Metal;
         // SAFETY: the shaders are the crate's own, none comes from outside. naga validated them when the crate was built;
-        // every loop has a bound and no divisor is zero; and the kernel tests run them with and without checks.
+        // every loop has a bound and no divisor is zero; and the kernel tests pass with checks and, run with
+        // EFFACE_SHADER_CHECKS=off, without.
         unsafe {
             let checks = wgpu::ShaderRuntimeChecks { bounds_checks, ..wgpu::ShaderRuntimeChecks::unchecked() };
             self.device.create_shader_module_trusted(descriptor, checks)
