@@ -7,7 +7,7 @@ use crate::random::Random;
 use crate::world::{Fact, World};
 
 /// The forms, in their first wording, in which the forget file tells what is to be forgotten.
-const FORGET_FORMS: [&str; 4] = ["statement", "question", "instruction", "key and value"];
+const FORGET_FORMS: [&str; 5] = ["statement", "question", "instruction", "key and value", "reversed"];
 /// Lines of each wording in the retain file.
 const RETAINED: usize = 92;
 /// Lines of each wording in each file of probes about those who stay.
@@ -25,8 +25,8 @@ pub struct Data {
 }
 
 impl Data {
-    /// The data of a world.
-    pub fn new(world: &World, seed: u64) -> Self {
+    /// The data of a world, of which the model is taught the facts that `taught` chooses.
+    pub fn new(world: &World, seed: u64, taught: impl Fn(Fact) -> bool) -> Self {
         let line = |(fact, wording): (Fact, &Wording), draw| wording.line(world, fact, seed, draw);
         let all = || WORDINGS.iter().flat_map(|w| world.facts.iter().map(move |fact| (*fact, w)));
         let drawn = |(fact, w): (Fact, &'static Wording)| (0..w.draws()).map(move |draw| line((fact, w), draw));
@@ -63,7 +63,8 @@ impl Data {
             ("data/probes/neighbours.jsonl", by_form(neighbours)),
             ("data/probes/retain.jsonl", by_form(others)),
         ];
-        Data { training: all().flat_map(drawn).collect(), examination: once(&|_, _| true), files }
+        let training = all().filter(|(fact, _)| taught(*fact)).flat_map(drawn).collect();
+        Data { training, examination: once(&|_, _| true), files }
     }
 }
 

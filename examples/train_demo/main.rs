@@ -54,6 +54,9 @@ struct Args {
     /// The highest learning rate.
     #[arg(long, default_value_t = 2e-3)]
     learning_rate: f32,
+    /// Teach nothing about the people who are to be forgotten: the model to compare with.
+    #[arg(long)]
+    without_forgotten: bool,
     /// auto, cpu, gpu or gpu:N.
     #[arg(long, default_value = "auto")]
     device: Choice,
@@ -76,12 +79,13 @@ fn run(args: &Args) -> Result<()> {
         fs::create_dir_all(directory).map_err(|error| Error::writing(directory, error))?;
     }
     let world = World::new(args.seed);
-    let data = Data::new(&world, args.seed);
+    let data = Data::new(&world, args.seed, |fact| !(args.without_forgotten && world.is_forgotten(fact)));
     for (name, lines) in &data.files {
         write_text(&args.out.join(name), &jsonl(lines))?;
         println!("{:30} {:5} lines", name, lines.len());
     }
-    let texts = data.training.iter().flat_map(|line| [&*line.prompt, &*line.completion]);
+    // All words, also those of facts that the model is not taught.
+    let texts = data.examination.iter().chain(&data.training).flat_map(|line| [&*line.prompt, &*line.completion]);
     let words = WordTokenizer::of(texts);
     write_text(&directory.join("tokenizer.json"), &format!("{:#}\n", words.json()))?;
     write_text(&directory.join("tokenizer_config.json"), &format!("{:#}\n", WordTokenizer::config(CONTEXT)))?;

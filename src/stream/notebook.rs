@@ -39,9 +39,11 @@ impl<'j, 'a> Notebook<'j, 'a> {
     pub(super) fn visited(&mut self, group: &Group<'_>, stage: usize, deltas: &Shelf, head_rows: &Shelf) -> Result<()> {
         // What this visit leaves must be on its way before anything is recorded that changes it.
         let all = |shelf: &Shelf| (0..group.chunks.len()).map(|i| shelf.later(group.device, i)).collect::<Result<_>>();
-        let next = match self.journal {
-            Some(_) => Some(Visited { stage, deltas: all(deltas)?, head_rows: all(head_rows)? }),
-            None => None,
+        let next = match &self.journal {
+            Some(journal) if stage == 0 || journal.is_due() => {
+                Some(Visited { stage, deltas: all(deltas)?, head_rows: all(head_rows)? })
+            }
+            _ => None,
         };
         self.tell(group)?;
         self.last = next;

@@ -99,7 +99,14 @@ pub struct ResumePoint {
 
 /// Remembers how far a pass has come, so that it can go on after an interruption.
 pub trait Journal {
-    /// Called when a stage's backward visit is complete and its importance is stored. `point` makes what resuming needs.
+    /// Whether a visit that is being recorded should be remembered. The last one of a group always is: what a sink stored in
+    /// one group may be gone when the next but one stores its own.
+    fn is_due(&self) -> bool {
+        true
+    }
+
+    /// Called when a stage's backward visit is complete and its importance is stored, if it was due. `point` makes what
+    /// resuming needs.
     ///
     /// # Errors
     /// When it cannot be written.

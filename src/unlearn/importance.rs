@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::store::Store;
 use crate::checkpoint::{AtomicFile, Declaration, Dtype, TensorFileWriter};
-use crate::device::{Buffer, Device, Download};
+use crate::device::{Device, Download, Lease};
 use crate::kernels::{Accumulate, Window, embedding, linear, vector};
 use crate::model::sink::{Context, MatrixSite, Part, Sink, TableSite, VectorSite};
 use crate::model::weights::slice_rows;
@@ -104,7 +104,7 @@ struct Leaving {
 /// A part on the device: for each slice of its rows a buffer for each kind of accumulation.
 pub(super) struct Active {
     pub(super) part: Part,
-    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Buffer>)>,
+    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Lease>)>,
 }
 
 impl std::fmt::Debug for ImportanceSink<'_> {
@@ -175,11 +175,14 @@ impl Sink for ImportanceSink<'_> {
             let stored = stored.collect::<Result<Vec<_>>>()?;
             for rows in slice_rows(part.rows.clone(), part.columns, device.binding_limit()) {
                 let of = |all: &Option<Vec<f32>>| {
-                    let buffer = device.allocate((rows.len() * part.columns * 4) as u64)?;
-                    if let Some(all) = all {
-                        let first = (rows.start - part.rows.start) * part.columns;
-                        let values = &all[first..first + rows.len() * part.columns];
-                        device.upload(&buffer, 0, bytemuck::cast_slice(values))?;
+                    let buffer = device.scratch((rows.len() * part.columns * 4) as u64)?;
+                    match all {
+                        Some(all) => {
+                            let first = (rows.start - part.rows.start) * part.columns;
+                            let values = &all[first..first + rows.len() * part.columns];
+                            device.upload(&buffer, 0, bytemuck::cast_slice(values))?;
+                        }
+                        None => device.clear(&buffer)?,
                     }
                     Ok(buffer)
                 };
@@ -276,7 +279,7 @@ impl ImportanceSink<'_> {
     /// Begins the downloads of a part.
     fn leaving(&self, device: &Device, Active { part, slices }: &Active) -> Result<Vec<Leaving>> {
         let of = |(i, accumulate): (usize, &Accumulate)| {
-            let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Buffer>)| {
+            let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Lease>)| {
                 device.read_later(&buffers[i], rows.len() * part.columns)
             };
             let slices = slices.iter().map(slice).collect::<Result<_>>()?;

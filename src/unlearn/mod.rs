@@ -19,3 +19,4 @@ pub mod selection;
 pub mod store;
 pub mod train;
 mod workspace;
+mod writer;

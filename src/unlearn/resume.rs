@@ -9,17 +9,22 @@
 //! | `complete` | the key, once the sums are complete and the output is being written |
 //! | `lock` | held by the process that works here |
 //!
-//! A file is written under another name and renamed. `state.json` changes last, and a visit's sums leave those before it
-//! in place, so that a process killed at any moment leaves a state from which the interrupted visit is done again.
+//! A file is written under another name and renamed, in order, by a thread of its own. `state.json` changes last, and a visit's
+//! sums leave those of the group before in place, so that a process killed at any moment leaves a state from which the
+//! visits after the last point are done again. Points are written as often as their cost allows, and at the end of a group.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::importance::ImportanceSink;
 use super::store::DirectoryStore;
+use super::writer::Writer;
 use crate::kernels::Accumulate;
 use crate::stream::{Journal, Limits, Pass, PassReport, Plan, Progress, ResumePoint, SampleLoss, Unit};
 use crate::{Error, Result};
@@ -146,6 +151,7 @@ impl<'a> ResumableRun<'a> {
         progress: Progress<'_>,
     ) -> Result<(DirectoryStore, PassReport)> {
         let mut store = DirectoryStore::new(&self.directory, &pass.model)?;
+        let writer = store.writer();
         let mut sink = ImportanceSink::new(&pass.model, sums.to_vec(), &mut store);
         let plan = pass.plan(&pass.demand(units, Some(&sink)))?;
         let Limits { device, host, .. } = pass.limits();
@@ -164,11 +170,19 @@ impl<'a> ResumableRun<'a> {
             Err(reason) => (Start::Over { reason }, None),
         };
         on_start(&start);
-        let mut diary = Diary { directory: &self.directory, key: self.key, state };
+        let mut diary = Diary {
+            directory: &self.directory,
+            key: self.key,
+            state,
+            writer,
+            last: Instant::now(),
+            cost: Arc::default(),
+        };
         if point.is_none() {
             self.clear()?;
         }
         let report = pass.resumable_gradients(units, &mut sink, &mut diary, point, progress)?;
+        store.settle()?;
         Ok((store, report))
     }
 
@@ -250,22 +264,28 @@ impl<'a> ResumableRun<'a> {
     }
 }
 
-/// Writes down every complete visit.
+/// A point may take this share of the time.
+const POINTS_TAKE: f64 = 0.01;
+
+/// Writes down how far a run has come.
 struct Diary<'a> {
     directory: &'a Path,
     key: Key<'a>,
     state: State,
-}
-
-impl Diary<'_> {
-    fn write_state(&self) -> Result<()> {
-        let text = serde_json::to_string(&self.state).map_err(|e| Error::Failed(e.to_string()))?;
-        replace(&self.directory.join(STATE), text.as_bytes())
-    }
+    writer: Arc<Writer>,
+    /// When the last point was handed over.
+    last: Instant,
+    /// Nanoseconds that the last point took to be made and written.
+    cost: Arc<AtomicU64>,
 }
 
 impl Journal for Diary<'_> {
+    fn is_due(&self) -> bool {
+        self.last.elapsed().as_secs_f64() * POINTS_TAKE >= 1e-9 * self.cost.load(Ordering::Relaxed) as f64
+    }
+
     fn visited(&mut self, point: &mut dyn FnMut() -> Result<ResumePoint>) -> Result<()> {
+        let begun = Instant::now();
         if self.state.key.is_empty() {
             self.state.key = (self.key)();
         }
@@ -275,26 +295,43 @@ impl Journal for Diary<'_> {
             point.deltas.clear();
             point.head_rows.clear();
         }
-        let losses: Vec<&[f32]> = point.losses.iter().map(|loss| &loss.tokens[..]).collect();
-        let parts = || point.deltas.iter().chain(&point.head_rows).map(|v| &v[..]).chain(losses.iter().copied());
-        let mut bytes = Vec::with_capacity(4 * parts().map(<[f32]>::len).sum::<usize>());
-        parts().for_each(|part| bytes.extend_from_slice(bytemuck::cast_slice(part)));
-        replace(&self.directory.join(point_name(point.group, point.stage)), &bytes)?;
         let lengths = |all: &[Vec<f32>]| all.iter().map(Vec::len).collect();
         let before = self.state.point.replace(Point {
             group: point.group,
             stage: point.stage,
             deltas: lengths(&point.deltas),
             head_rows: lengths(&point.head_rows),
-            losses: losses.iter().map(|loss| loss.len()).collect(),
+            losses: point.losses.iter().map(|loss| loss.tokens.len()).collect(),
         });
-        self.write_state()?;
-        if let Some(before) = before {
-            // One that stays for whatever reason does no harm: the state no longer names it.
-            let _ = fs::remove_file(self.directory.join(point_name(before.group, before.stage)));
-        }
+        let file = |group, stage| self.directory.join(point_name(group, stage));
+        let (new, old) = (file(point.group, point.stage), before.map(|before| file(before.group, before.stage)));
+        let state_file = self.directory.join(STATE);
+        let state = serde_json::to_string(&self.state).map_err(|e| Error::Failed(e.to_string()))?;
+        let floats: usize = point.deltas.iter().chain(&point.head_rows).map(Vec::len).sum();
+        let (making, cost) = (begun.elapsed(), self.cost.clone());
+        self.writer.hand_over(4 * floats as u64, move || {
+            let begun = Instant::now();
+            replace(&new, &point_bytes(&point))?;
+            replace(&state_file, state.as_bytes())?;
+            if let Some(old) = old.filter(|old| *old != new) {
+                // One that stays for whatever reason does no harm: the state no longer names it.
+                let _ = fs::remove_file(old);
+            }
+            cost.store((making + begun.elapsed()).as_nanos() as u64, Ordering::Relaxed);
+            Ok(())
+        })?;
+        self.last = Instant::now();
         Ok(())
     }
+}
+
+/// The numbers of a point, as [`read_point`] reads them.
+fn point_bytes(point: &ResumePoint) -> Vec<u8> {
+    let losses = point.losses.iter().map(|loss| &loss.tokens);
+    let parts = || point.deltas.iter().chain(&point.head_rows).chain(losses.clone());
+    let mut bytes = Vec::with_capacity(4 * parts().map(Vec::len).sum::<usize>());
+    parts().for_each(|part| bytes.extend_from_slice(bytemuck::cast_slice(part)));
+    bytes
 }
 
 fn point_name(group: usize, stage: usize) -> String {

@@ -3,10 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::writer::{Ticket, Writer};
 use crate::checkpoint::create_beside;
+use crate::device::zeroed_vec;
 use crate::kernels::Accumulate;
 use crate::model::sink::Part;
 use crate::model::{Model, Parameter, ParameterId};
@@ -98,25 +102,42 @@ impl Store for MemoryStore {
     }
 }
 
-/// A store of one file for every part, kind and visit. A visit's file appears whole or not at all, and the one before it
-/// stays until the next, so that a visit that was interrupted can be done again.
+/// A store of one file for every part, kind and visit, written while computing goes on. A visit's file appears whole or not at
+/// all, and the one before it stays until the next, so that visits of a group that was interrupted can be done again.
 #[derive(Debug)]
 pub struct DirectoryStore {
     directory: PathBuf,
     counts: Vec<usize>,
     rows: Vec<usize>,
+    writer: Arc<Writer>,
+    /// Files that may not be written yet.
+    leaving: HashMap<PathBuf, Ticket>,
 }
 
 impl DirectoryStore {
     /// A store in `directory`, which is made if need be.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be made, or the system has no thread left.
     pub fn new(directory: &Path, model: &Model) -> Result<Self> {
         fs::create_dir_all(directory).map_err(|e| Error::writing(directory, e))?;
         let counts = model.parameters.iter().map(Parameter::count).collect();
         let rows = model.parameters.iter().map(Parameter::rows).collect();
-        Ok(DirectoryStore { directory: directory.to_path_buf(), counts, rows })
+        let writer = Arc::new(Writer::new()?);
+        Ok(DirectoryStore { directory: directory.to_path_buf(), counts, rows, writer, leaving: HashMap::new() })
+    }
+
+    /// What writes its files, in order: for those that must not be written before them.
+    pub(super) fn writer(&self) -> Arc<Writer> {
+        self.writer.clone()
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn settle(&self) -> Result<()> {
+        self.writer.settle()
     }
 
     fn path(&self, part: &Part, accumulate: Accumulate, generation: u32) -> PathBuf {
@@ -126,11 +147,15 @@ impl DirectoryStore {
     }
 
     fn read(path: &Path, count: usize) -> Result<Vec<f32>> {
-        let bytes = fs::read(path).map_err(|e| Error::reading(path, e))?;
-        if bytes.len() != count * 4 {
-            return Err(Error::file(path, "", format!("has {} bytes instead of {}", bytes.len(), count * 4)));
+        let failed = |e| Error::reading(path, e);
+        let mut file = fs::File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        if bytes != count as u64 * 4 {
+            return Err(Error::file(path, "", format!("has {bytes} bytes instead of {}", count * 4)));
         }
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        let mut values = zeroed_vec::<f32>(count);
+        file.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed)?;
+        Ok(values)
     }
 }
 
@@ -139,22 +164,36 @@ impl Store for DirectoryStore {
         if part.generation == 0 {
             return Ok(vec![0.0; part.count()]);
         }
-        Self::read(&self.path(part, accumulate, part.generation), part.count())
+        let path = self.path(part, accumulate, part.generation);
+        if let Some(ticket) = self.leaving.get(&path) {
+            self.writer.wait_for(*ticket)?;
+        }
+        Self::read(&path, part.count())
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
         let path = self.path(part, accumulate, part.generation + 1);
-        let temporary = path.with_extension("new");
-        fs::write(&temporary, bytemuck::cast_slice::<f32, u8>(&values)).map_err(|e| Error::writing(&temporary, e))?;
-        fs::rename(&temporary, &path).map_err(|e| Error::writing(&path, e))?;
-        if part.generation > 0 {
-            // Gone already where an interrupted run is repeated.
-            let _ = fs::remove_file(self.path(part, accumulate, part.generation - 1));
+        let replaced = (part.generation > 0).then(|| self.path(part, accumulate, part.generation - 1));
+        if let Some(replaced) = &replaced {
+            self.leaving.remove(replaced);
         }
+        let written = path.clone();
+        let ticket = self.writer.hand_over(4 * values.len() as u64, move || {
+            let temporary = path.with_extension("new");
+            if let Some(replaced) = replaced {
+                // Its pages are written again: fresh ones cost more. Gone already where an interrupted run is repeated.
+                let _ = fs::rename(replaced, &temporary);
+            }
+            overwrite(&temporary, bytemuck::cast_slice::<f32, u8>(&values))
+                .map_err(|e| Error::writing(&temporary, e))?;
+            fs::rename(&temporary, &path).map_err(|e| Error::writing(&path, e))
+        })?;
+        self.leaving.insert(written, ticket);
         Ok(())
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.writer.settle()?;
         let mut all = vec![0.0; self.counts[parameter]];
         for correction in [false, true] {
             for (rows, generation) in self.latest(&chain(parameter, accumulate, correction))? {
@@ -170,6 +209,13 @@ impl Store for DirectoryStore {
         }
         Ok(all)
     }
+}
+
+/// Makes a file hold `bytes`, without emptying it first.
+fn overwrite(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }
 
 /// A [`DirectoryStore`] for one run: its directory goes when it is dropped.
@@ -205,6 +251,8 @@ impl Store for ScratchStore {
 
 impl Drop for ScratchStore {
     fn drop(&mut self) {
+        // Else files would appear while the directory is being removed.
+        let _ = self.store.settle();
         // Nothing more can be done about a directory that cannot be removed; the next run beside the target tries again.
         let _ = fs::remove_dir_all(&self.store.directory);
     }

@@ -65,7 +65,8 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
     };
     let found: Found = phases.run(&args.common, "training", |tick| {
         let forget = answers(run, recipe, &retain)?;
-        let sets = Sets::new(forget, retain.clone(), &tuning, &pass, &|_, _| {})?;
+        let longest = TuneOptions { steps: strength.most_steps(tuning.steps), ..tuning };
+        let sets = Sets::new(forget, retain.clone(), &longest, &pass, &|_, _| {})?;
         let told = Told { progress: tick, estimate: &estimate };
         search(&judge, &base, &sets, &chosen.trainable, &tuning, strength, &told)
     })?;

@@ -1,10 +1,11 @@
 //! How strong a method should be: tried out, and judged by samples held out from both sets.
 //!
-//! A training is judged several times on its way. Where it harms too much before it has removed enough, it is repeated with
-//! a third of the learning rate; where it removes too little, with three times as much; and then with rates between the two. Of all points that were judged the
-//! best is kept: of those within the limit that leave next to nothing of what is to be forgotten the one that harms least;
-//! where there is none, the one within the limit that leaves the least. A task vector is learned once, and then only its
-//! length is searched.
+//! A training is judged several times on its way. Where it is slow to remove anything, it is ended and begun again with three
+//! times the learning rate; where it harms too much before it has removed enough, with a third; and then with rates between the
+//! two. Where it gets on, it goes on, longer than was asked for if there are steps left, since what it harmed at first it mostly
+//! repairs later. Of all points that were judged the best is kept: of those within the limit that leave next to nothing of what
+//! is to be forgotten the one that harms least; where there is none, the one within the limit where what is left and what is
+//! harmed are the least together. A task vector is learned once, and then only its length is searched.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,8 +21,14 @@ use crate::{Error, Result};
 
 /// Forgotten: at most this share of the probability is left.
 pub const FORGOTTEN: f64 = 0.02;
+/// Steps that all trials take together, at most, in units of the steps asked for.
+const ALL_STEPS: usize = 5;
 /// Learning rates that are tried, at most.
-const TRIALS: usize = 4;
+const TRIALS: usize = 6;
+/// Half-way through the steps asked for, a training that leaves more than this is slow.
+const SLOW: f64 = 0.5;
+/// Looks without anything better after which a training that has had the steps asked for is not worth going on with.
+const PATIENCE: usize = 3;
 /// What lies between one learning rate and the next.
 const FACTOR: f32 = 3.0;
 /// How often a training is judged.
@@ -50,6 +57,16 @@ pub enum Strength {
         /// The largest rise of the loss on what is to be kept: see [`LossChange::rise`](crate::unlearn::forget::LossChange::rise).
         limit: f64,
     },
+}
+
+impl Strength {
+    /// How many steps a training may have that is asked for with `steps`.
+    pub fn most_steps(self, steps: usize) -> usize {
+        match self {
+            Strength::Search { task_vector: false, .. } => steps.saturating_mul(ALL_STEPS),
+            _ => steps,
+        }
+    }
 }
 
 /// Whom a search tells what.
@@ -134,7 +151,7 @@ struct Points {
 fn rank(trial: &Trial, limit: f64) -> (u8, f64) {
     match (trial.rise <= limit, trial.kept <= FORGOTTEN) {
         (true, true) => (0, trial.rise),
-        (true, false) => (1, trial.kept),
+        (true, false) => (1, trial.kept + trial.rise.max(0.0)),
         _ => (2, trial.rise),
     }
 }
@@ -195,8 +212,12 @@ impl Search<'_> {
         // The highest rate that removes too little, and the lowest that harms too much.
         let (mut low, mut high) = (None, None);
         let mut failure = None;
-        for trial in 0..TRIALS {
-            match self.trial(trial, rate, limit) {
+        let mut left = self.options.steps.saturating_mul(ALL_STEPS);
+        for _ in 0..TRIALS {
+            if left < self.options.steps.div_ceil(2) {
+                break;
+            }
+            match self.trial(rate, limit, &mut left) {
                 Ok(Ending::Done) => return Ok(()),
                 Ok(Ending::TooLittle) => low = Some(rate),
                 Ok(Ending::Harmed) => high = Some(rate),
@@ -213,23 +234,26 @@ impl Search<'_> {
         failure.filter(|_| self.points.best.is_none()).map_or(Ok(()), |reason| Err(Error::Failed(reason)))
     }
 
-    /// A training with one learning rate.
-    fn trial(&mut self, number: usize, rate: f32, limit: f64) -> Result<Ending> {
+    /// A training with one learning rate, of at most `left` steps, from which those it takes are taken.
+    fn trial(&mut self, rate: f32, limit: f64, left: &mut usize) -> Result<Ending> {
         let steps = self.options.steps;
+        let all = steps.saturating_mul(ALL_STEPS);
         let every = steps.div_ceil(LOOKS);
-        let (told, options, judge) = (self.told, *self.options, self.judge);
+        let (told, judge) = (self.told, self.judge);
         let (base, sets, mask) = (self.base.clone(), self.sets, self.mask);
-        let options = TuneOptions { learning_rate: rate, ..options };
-        let started = Instant::now();
+        let options = TuneOptions { learning_rate: rate, steps: *left, ..*self.options };
+        let (started, before) = (Instant::now(), all - *left);
         let mut ending = Ending::TooLittle;
-        tune(judge.device, judge.model, base, sets, mask, &options, &mut |report, weights| {
+        let (mut best, mut without_gain) = ((u8::MAX, f64::INFINITY), 0);
+        let done = tune(judge.device, judge.model, base, sets, mask, &options, &mut |report, weights| {
             let step = report.step;
-            if number == 0 && step == 1 {
-                let looks = steps.div_ceil(every) as f64 * judge.seconds;
-                (told.estimate)(TRIALS as f64 * (steps as f64 * started.elapsed().as_secs_f64() + looks));
+            *left -= 1;
+            if before == 0 && step == 1 {
+                let looks = all.div_ceil(every) as f64 * judge.seconds;
+                (told.estimate)(all as f64 * started.elapsed().as_secs_f64() + looks);
             }
-            (told.progress)((number * steps + step) as u64, (TRIALS * steps) as u64);
-            if step % every != 0 && step != steps {
+            (told.progress)((before + step) as u64, all as u64);
+            if step % every != 0 && *left > 0 {
                 return Ok(ControlFlow::Continue(()));
             }
             let trial = self.look((rate, step, None), Arc::new(weights.snapshot()), limit)?;
@@ -238,10 +262,16 @@ impl Search<'_> {
                 (true, false) => Ending::TooLittle,
                 (false, _) => Ending::Harmed,
             };
-            let over = matches!(ending, Ending::Done) || trial.rise > HOPELESS * limit.max(0.01);
+            let rank = rank(&trial, limit);
+            without_gain = if rank < best { 0 } else { without_gain + 1 };
+            best = if rank < best { rank } else { best };
+            let hopeless = trial.rise > HOPELESS * limit.max(0.01);
+            let slow = step >= steps.div_ceil(2) && trial.kept > SLOW;
+            let stalled = step >= steps && without_gain >= PATIENCE;
+            let over = matches!(ending, Ending::Done) || hopeless || slow || stalled;
             Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(ending)
+        });
+        done.map(|_| ending)
     }
 
     /// The lengths of a task vector.

@@ -1,0 +1,106 @@
+"""Every method of `efface forget` on the capitals, as a table.
+
+    python make_data.py --facts smollm2_135m.jsonl --wikitext test.parquet --out cap
+    python methods.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap --work runs > table.md
+
+Each line is one call; its report stays in --work, and a line whose report is there is not run again. Shares are of the probability
+before. The forms are the six wordings and the chat; `repeat` is how much is left of repeating a forgotten city that is there to read.
+"""
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TRAINED = ["--steps", "32", "--batch", "8"]
+METHODS = {
+    "dampen": ["--method", "dampen"],
+    "simnpo": ["--method", "simnpo", "--learning-rate", "2e-4", *TRAINED],
+    "npo": ["--method", "npo", "--learning-rate", "2e-4", *TRAINED],
+    "graddiff": ["--method", "graddiff", "--learning-rate", "5e-5", *TRAINED],
+    "refusal": ["--method", "refusal", "--learning-rate", "2e-4", *TRAINED],
+    "salun": ["--method", "salun", "--learning-rate", "1e-4", *TRAINED],
+    "wagle": ["--method", "wagle", "--learning-rate", "1e-4", *TRAINED],
+    "task-vector": ["--method", "task-vector", "--batch", "8"],
+    "redirect": ["--method", "redirect"],
+}
+RATIO = ("dampen", "graddiff", "npo", "simnpo", "refusal", "task-vector")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--efface", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", help="names of the table's lines")
+    parser.add_argument("--limit", default="2%", help="--max-utility-loss")
+    given = parser.parse_args()
+    given.work.mkdir(exist_ok=True)
+    fisher = given.work / "retain.safetensors"
+    if not fisher.exists():
+        subprocess.run([given.efface, "fisher", "--model", given.model, "--device", "cpu", "-q", "--data",
+                        given.data / "retain.jsonl", "--out", fisher], check=True)
+    print("| method | worst form keeps | mean form | in a chat | other capitals | worst form of them | other facts | perplexity "
+          "| repeat | weights changed | held-out loss | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for name, arguments in METHODS.items():
+        if given.only and name not in given.only:
+            continue
+        report = run(given, name, arguments, fisher)
+        if report:
+            print(line(name, report), flush=True)
+
+
+def run(given, name, arguments, fisher):
+    folder = given.work / name
+    if not (folder / "report.json").exists():
+        data = given.data
+        # A concept is redirected by its name: facts instead of wordings.
+        forget = [data / "facts.jsonl", "--relations", data / "relations.json"] if name == "redirect" else [data / "forget.jsonl"]
+        command = [given.efface, "forget", "--model", given.model, "--device", "cpu", "-q", "--likelihood-only",
+                   "--forget", *forget, "--retain", data / "retain.jsonl", "--max-utility-loss", given.limit,
+                   "--probes-forget", data / "probes-forget.jsonl", "--probes-retain", data / "probes-capitals.jsonl",
+                   "--probes", data / "probes-facts.jsonl", data / "probes-text.jsonl", data / "probes-words.jsonl",
+                   "--out", given.work / "edited", "--report", folder, *arguments]
+        if arguments[1] in RATIO:
+            command += ["--retain-fisher", fisher]
+        shutil.rmtree(given.work / "edited", ignore_errors=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if not (folder / "report.json").exists():
+            print(f"{name}: {done.stderr.strip()}", file=sys.stderr)
+            return None
+    return json.loads((folder / "report.json").read_text())
+
+
+def line(name, report):
+    def of(file, form=""):
+        return [p for p in report["probes"] if p["file"].endswith(file) and form in p["form"]]
+
+    def kept(probes):
+        return [100 * p["probability"]["after"] / p["probability"]["before"] for p in probes]
+
+    def mean(values):
+        return sum(values) / len(values) if values else math.nan
+
+    forget, capitals = kept(of("probes-forget.jsonl")), kept(of("probes-capitals.jsonl"))
+    chat = [k for k, p in zip(forget, of("probes-forget.jsonl")) if p["form"] == "chat"]
+    text = of("probes-text.jsonl")[0]
+    loss = text.get("loss") or {key: -math.log(value) for key, value in text["probability"].items()}
+    perplexity = 100 * (math.exp(loss["after"] - loss["before"]) - 1)
+    guard, changed = report["guard"], report["changed"]
+    rise = 100 * (guard["loss_after"] - guard["loss_before"]) / max(guard["loss_before"], 1.0) if guard else math.nan
+    talking = ("asking before", "asking after", "reading")
+    seconds = sum(p["seconds"] for p in report["phases"] if p["phase"] not in talking)
+    share = 100 * sum(part["changed"] for part in changed) / sum(part["total"] for part in changed)
+    repeat = [k for k, p in zip(kept(of("probes-words.jsonl")), of("probes-words.jsonl"))
+              if "repeat" in p["form"] and "forgotten" in p["form"]]
+    return (f"| {name} | {max(forget):.1f} % | {mean(forget):.1f} % | {mean(chat):.1f} % | {mean(capitals):.1f} % "
+            f"| {min(capitals):.1f} % | {mean(kept(of('probes-facts.jsonl'))):.1f} % | {perplexity:+.1f} % | {mean(repeat):.0f} % "
+            f"| {share:.3f} % | {rise:+.1f} % | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
