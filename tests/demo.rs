@@ -27,7 +27,7 @@ fn forgets_in_every_form_and_keeps_the_rest() {
     // One screen of text: the call, the scores, a line for each of ten forms, the leak matrix, what comes next.
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().count() < 60, "{text}");
-    for part in ["form diversity  worst", "accuracy", "\n  cloze", "others known", "four forms", "efface revert"] {
+    for part in ["form diversity  worst", "accuracy", "\ncloze", "others known", "four forms", "efface revert"] {
         assert!(text.contains(part), "no {part} in {text}");
     }
 
