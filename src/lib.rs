@@ -15,6 +15,7 @@
 //! | [`eval`] | how well a model answers |
 //! | [`profile`] | where a recorded run's time went |
 //! | [`report`] | pages, tables and JSON |
+//! | [`stats`] | intervals, tests, areas under curves |
 //! | [`bench`](mod@bench) | what the machine can do, and how close kernels and passes come to it |
 //!
 //! The main job is led by [`unlearn::forget`]; `examples/embed.rs` measures importance in a few lines. The library returns
@@ -32,6 +33,7 @@ pub mod model;
 pub mod profile;
 pub mod random;
 pub mod report;
+pub mod stats;
 pub mod stream;
 pub mod unlearn;
 

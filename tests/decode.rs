@@ -1,4 +1,5 @@
-//! Greedy decoding against float64 (tests/golden), alone and beside other prompts, under every memory budget.
+//! Decoding against float64 (tests/golden), alone and beside other prompts, under every memory budget; drawn tokens and the
+//! moments of log-probabilities against the distribution that single losses make up.
 
 mod common;
 
@@ -7,9 +8,9 @@ use std::sync::Arc;
 use common::{FAMILIES, GOLDEN, Golden, cpu, gpu};
 use efface::Error;
 use efface::device::{Choice, open};
-use efface::eval::{Continuation, EvalOptions, Prompt, evaluate, greedy};
+use efface::eval::{Continuation, EvalOptions, Prompt, Sampling, drawn, evaluate, greedy};
 use efface::model::batch::Tokens;
-use efface::stream::{Pass, PassOptions};
+use efface::stream::{Draws, Pass, PassOptions};
 
 /// The prompt and its continuation by the reference.
 fn expected(golden: &Golden) -> (Vec<u32>, Vec<u32>) {
@@ -130,6 +131,117 @@ fn every_token_is_the_one_of_least_loss() {
             ids.push(token);
         }
     }
+}
+
+fn draw(pass: &Pass, prompts: &[(Vec<u32>, usize)], seed: u64, temperature: f32) -> Vec<Continuation> {
+    let prompts: Vec<_> = prompts.iter().map(|(ids, max_new)| Prompt { ids, max_new: *max_new }).collect();
+    drawn(pass, &prompts, &[], Draws { seed, temperature }, &|_, _| {}).unwrap()
+}
+
+#[test]
+fn draws_depend_on_seed_and_place_and_on_no_budget() {
+    for device in [cpu(), gpu()] {
+        let golden = Golden::open("llama");
+        let pass = golden.pass(&device, PassOptions::default());
+        let prompts = others(&golden);
+        device.set_memory(u64::MAX);
+        let whole = draw(&pass, &prompts, 5, 1.0);
+        assert_ne!(whole, draw(&pass, &prompts, 6, 1.0), "another seed on {}", device.name());
+        // The same prompt twice draws twice.
+        let twice = draw(&pass, &[prompts[1].clone(), prompts[1].clone()], 5, 3.0);
+        assert_ne!(twice[0], twice[1]);
+        // Cold enough, only the likeliest is drawn.
+        assert_eq!(draw(&pass, &prompts, 5, 1e-4), decode(&pass, &prompts).unwrap(), "cold on {}", device.name());
+        device.set_memory(1);
+        let Error::Budget { needed, .. } = decode(&pass, &prompts).unwrap_err() else { panic!("a budget of one byte") };
+        device.free_scratch();
+        device.set_memory(needed);
+        device.budget().reset_peak();
+        assert_eq!(draw(&pass, &prompts, 5, 1.0), whole, "under the smallest budget on {}", device.name());
+        assert!(device.budget().peak() <= needed);
+        device.set_memory(u64::MAX);
+    }
+}
+
+#[test]
+fn drawn_tokens_are_as_frequent_as_they_are_likely() {
+    let golden = Golden::open("gpt2");
+    let pass = golden.pass(&cpu(), PassOptions::default());
+    let (ids, _) = others(&golden).swap_remove(4);
+    const TEMPERATURE: f64 = 0.7;
+    let weights: Vec<f64> = likeliest(&pass, &golden, &ids).iter().map(|loss| (-loss / TEMPERATURE).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    const TIMES: usize = 4000;
+    let prompts = vec![(ids, 1); TIMES];
+    let mut seen = vec![0u32; weights.len()];
+    draw(&pass, &prompts, 11, TEMPERATURE as f32).iter().for_each(|drawn| seen[drawn.ids[0] as usize] += 1);
+    for (token, weight) in weights.iter().enumerate() {
+        let share = weight / total;
+        let deviation = (share * (1.0 - share) / TIMES as f64).sqrt();
+        let got = f64::from(seen[token]) / TIMES as f64;
+        assert!((got - share).abs() < 5.0 * deviation + 1e-3, "token {token}: {got}, not {share}");
+    }
+}
+
+#[test]
+fn moments_are_those_of_the_distribution() {
+    for device in [cpu(), gpu()] {
+        for name in FAMILIES {
+            let golden = Golden::open(name);
+            let pass = golden.pass(&device, PassOptions::default());
+            let (ids, _) = others(&golden).swap_remove(4);
+            let all: Vec<u32> = ids.iter().copied().chain([7]).collect();
+            let labels: Vec<i32> = (0..all.len()).map(|t| if t == ids.len() { 7 } else { -100 }).collect();
+            let mut samples = vec![Arc::new(Tokens::new(&all, &labels, 0))];
+            // Others beside it, with every position a target.
+            for (number, (ids, _)) in others(&golden).iter().filter(|(ids, _)| ids.len() > 1).enumerate() {
+                let labels: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+                samples.push(Arc::new(Tokens::new(ids, &labels, number as u32 + 1)));
+            }
+            let moments = pass.moments(&samples, &|_, _| {}).unwrap();
+            let losses = likeliest(&pass, &golden, &ids);
+            let mean: f64 = losses.iter().map(|loss| -loss * (-loss).exp()).sum();
+            let variance: f64 = losses.iter().map(|loss| (-loss).exp() * (-loss - mean).powi(2)).sum();
+            let first = &moments[0];
+            let got = [first.loss.tokens[0], first.mean[0], first.deviation[0]].map(f64::from);
+            for (got, want) in got.iter().zip([losses[7], mean, variance.sqrt()]) {
+                assert!((got - want).abs() < 1e-4, "{name} on {}: {got}, not {want}", device.name());
+            }
+            let plain = pass.losses(&samples, &|_, _| {}).unwrap();
+            for (moments, loss) in moments.iter().zip(&plain) {
+                assert_eq!((moments.mean.len(), moments.deviation.len()), (loss.tokens.len(), loss.tokens.len()));
+                let pairs = moments.loss.tokens.iter().zip(&loss.tokens);
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+            }
+        }
+    }
+}
+
+#[test]
+fn one_right_answer_of_several_is_enough() {
+    let golden = Golden::open("qwen2");
+    let pass = golden.pass(&cpu(), PassOptions::default());
+    let (prompt, continuation) = expected(&golden);
+    let ids: Vec<u32> = prompt.iter().chain(&continuation[..1]).copied().collect();
+    let labels: Vec<i64> =
+        (0..).zip(&ids).map(|(t, id)| if t < prompt.len() { -100 } else { i64::from(*id) }).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.jsonl");
+    let line = serde_json::json!({ "input_ids": ids, "labels": labels }).to_string() + "\n";
+    std::fs::write(&file, line.repeat(40)).unwrap();
+    let options = efface::data::ReadOptions::new(golden.model.config.vocabulary, golden.model.config.context);
+    let probes = efface::data::read_probes(&[&file], None, &options).unwrap().probes;
+    let right = |samples: usize| {
+        let sampling = Some(Sampling { samples, temperature: 2.0, seed: 3 });
+        let options = EvalOptions { answer_tokens: Some(1), sampling, ..EvalOptions::default() };
+        evaluate(&pass, &probes, None, &options, &|_, _| {}).unwrap()[0].exact_match().unwrap()
+    };
+    let (one, many) = (right(1), right(60));
+    assert!(one < 1.0 && many > one, "{one} of one answer, {many} of sixty");
+    assert_eq!(right(60), many);
+    let options =
+        EvalOptions { sampling: Some(Sampling { samples: 1, temperature: 0.0, seed: 3 }), ..EvalOptions::default() };
+    assert!(evaluate(&pass, &probes, None, &options, &|_, _| {}).unwrap_err().is_input());
 }
 
 #[test]

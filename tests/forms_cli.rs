@@ -326,7 +326,112 @@ fn weighing_and_membership_are_in_the_report() {
     assert_eq!(report["forget_quality"]["p_value"].as_f64(), Some(1.0), "a model is like itself");
     let scores: Vec<&str> =
         report["membership"].as_array().unwrap().iter().filter_map(|m| m["score"].as_str()).collect();
-    assert_eq!(scores, ["loss", "Min-20%", "Min-40%", "gradient norm"]);
+    assert_eq!(scores, ["loss", "Min-20%", "Min-40%", "Min-20%++", "zlib", "gradient norm"]);
+    assert!(report["membership"].as_array().unwrap().iter().all(|m| m["auc"].as_f64().is_some()), "{report}");
     refused(&folder, &["eval", "--model", &model, "--probes", "in.jsonl", "--attack", "4-bit"], &["--baseline"]);
     refused(&folder, &["eval", "--model", &model, "--members", "in.jsonl"], &["--non-members"]);
+}
+
+/// What the demo's model knows, as facts of three relations about six people: the first three people's birthplaces and jobs, what
+/// else they do, and the same of the others.
+fn demo_facts() -> TempDir {
+    let folder = files(&[(
+        "relations.json",
+        r#"{"birth": ["[X] was born in [Y]"], "job": ["[X] works as a [Y]"], "dish": ["[X] loves to eat [Y]"]}"#,
+    )]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/data/probes/forget.jsonl");
+    let (mut people, mut forget, mut retain) = (Vec::new(), String::new(), String::new());
+    for line in fs::read_to_string(root).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line["form"] != "statement" {
+            continue;
+        }
+        let (prompt, object) = (line["prompt"].as_str().unwrap(), line["completion"].as_str().unwrap().trim());
+        for (end, relation) in [(" was born in", "birth"), (" works as a", "job"), (" loves to eat", "dish")] {
+            let Some(subject) = prompt.strip_suffix(end) else { continue };
+            if !people.contains(&subject.to_string()) {
+                people.push(subject.to_string());
+            }
+            let fact = serde_json::json!({ "subject": subject, "relation": relation, "object": object });
+            let place = people.iter().position(|person| person == subject).unwrap();
+            let file = if place < 3 && relation != "dish" { &mut forget } else { &mut retain };
+            file.push_str(&format!("{fact}\n"));
+        }
+    }
+    fs::write(folder.path().join("forget.jsonl"), forget).unwrap();
+    fs::write(folder.path().join("retain.jsonl"), retain).unwrap();
+    folder
+}
+
+#[test]
+fn neighbours_sampling_and_hints_are_in_the_report() {
+    let folder = demo_facts();
+    let model = demo_model();
+    let evaluation = |more: &[&str]| {
+        let fixed =
+            ["eval", "--device", "cpu", "--model", &model, "--baseline", &model, "--relations", "relations.json"];
+        let data = ["--probes-forget", "forget.jsonl", "--probes-retain", "retain.jsonl", "-q", "--seed", "3"];
+        good(&folder, &[&fixed[..], &data, more].concat())
+    };
+    let json = |more: &[&str]| -> Value { serde_json::from_str(&evaluation(&[more, &["--json"]].concat())).unwrap() };
+    let attacks = ["--attack", "sampling,hints", "--samples", "3", "--hints", "2", "--html", "page.html"];
+    let report = json(&attacks);
+    let again = json(&attacks);
+    assert_eq!((&report["attacks"], &report["neighbours"]), (&again["attacks"], &again["neighbours"]));
+    // Of eight people: birthplaces and jobs of five others, the same and the other's dish of the first three.
+    let groups: Vec<_> = report["neighbours"].as_array().unwrap().iter().collect();
+    let figures =
+        |group: &Value| (group["kinship"].as_str().unwrap().to_string(), group["known_probes"].as_u64().unwrap());
+    assert_eq!(
+        groups.iter().map(|group| figures(group)).collect::<Vec<_>>(),
+        [("other-subject".into(), 10), ("other-relation".into(), 3), ("none".into(), 5)]
+    );
+    assert!(groups.iter().all(|group| group["kept"].as_f64() == Some(1.0)), "{groups:?}");
+    let [sampling, hints] = &report["attacks"].as_array().unwrap()[..] else { panic!("two attacks") };
+    assert_eq!(sampling["name"], "sampled 3 times at temperature 1");
+    assert_eq!(sampling["scores"]["worst_form"].as_f64(), Some(0.0), "the model is sure of what it knows: {sampling}");
+    assert_eq!(hints["name"], "after 2 retained facts of the same relation");
+    let known = |attack: &Value| {
+        let forms = attack["forms"].as_array().unwrap();
+        forms.iter().map(|form| form["known"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!([known(sampling), known(hints)], [6, 6]);
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    for part in ["Form diversity", "same subject, other relation", "sampled 3 times", "What attacks bring back", "<svg"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("href=\"http"));
+    // Drawn from all but nothing of a distribution, no answer is right.
+    let hot = json(&["--attack", "sampling", "--samples", "1", "--temperature", "1000"]);
+    assert_eq!(hot["attacks"][0]["scores"]["worst_form"].as_f64(), Some(1.0), "{}", hot["attacks"]);
+    let text = evaluation(&["--attack", "sampling"]);
+    assert!(
+        text.contains("same relation, other subject") && text.contains("sampled 8 times at temperature 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn attacks_say_what_they_lack() {
+    let folder = demo_facts();
+    let model = demo_model();
+    let fixed =
+        ["eval", "--device", "cpu", "--model", &model, "--baseline", &model, "--relations", "relations.json", "-q"];
+    let forget = ["--probes-forget", "forget.jsonl"];
+    for (more, needle) in [
+        (&["--probes-retain", "retain.jsonl", "--attack", "hints"][..], "--probes-forget"),
+        (&["--probes-forget", "forget.jsonl", "--attack", "hints"], "--probes-retain"),
+        (&["--probes-forget", "forget.jsonl", "--attack", "sampling", "--likelihood-only"], "--likelihood-only"),
+        (&["--probes-forget", "forget.jsonl", "--attack", "sampling", "--temperature", "0"], "above 0"),
+        (&["--probes-forget", "forget.jsonl", "--html", "nowhere/page.html"], "nowhere"),
+    ] {
+        refused(&folder, &[&fixed[..], more].concat(), &[needle]);
+    }
+    // A retained fact of one of the two relations only: the other probes are left out, and counted.
+    let line = "{\"subject\": \"Nobody Known\", \"relation\": \"job\", \"object\": \"smith\"}\n";
+    fs::write(folder.path().join("jobs.jsonl"), line).unwrap();
+    let call = [&fixed[..], &forget, &["--probes-retain", "jobs.jsonl", "--attack", "hints", "--json"]].concat();
+    let report: Value = serde_json::from_str(&good(&folder, &call)).unwrap();
+    assert!(report["warnings"].to_string().contains("Hints were found for 3 of 6 probes"), "{}", report["warnings"]);
 }

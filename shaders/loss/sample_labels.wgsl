@@ -1,5 +1,6 @@
 // Draws a token from each position's distribution, a slice of the vocabulary at a time, by the Gumbel-max trick
-// (Gumbel 1954): the largest of logit − ln(−ln(1 − v)) with a uniform v for each column. v is a function of the seed, the
+// (Gumbel 1954): the largest of logit − T ln(−ln(1 − v)) with a uniform v for each column and the temperature T, which draws
+// from the softmax of logits divided by T. v is a function of the seed, the
 // token's place in the data set and the column, so that a draw depends on nothing else. One workgroup per token.
 
 #import best
@@ -12,6 +13,8 @@ struct Params {
     first_column: u32,
     seed_low: u32,
     seed_high: u32,
+    // What logits are divided by: the noise is multiplied instead.
+    temperature: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -62,7 +65,7 @@ fn main(
         let counter = (params.first_column + i) / PER_COUNTER;
         let bits = philox(vec4<u32>(keys[token * 2u], keys[token * 2u + 1u], counter, 0u), seed);
         for (var k = 0u; k < PER_COUNTER && i + k < params.width; k++) {
-            let noisy = logits[token * params.width + i + k] + gumbel(uniform_number(bits[k]));
+            let noisy = logits[token * params.width + i + k] + params.temperature * gumbel(uniform_number(bits[k]));
             if better(noisy, params.first_column + i + k, score, column) {
                 score = noisy;
                 column = params.first_column + i + k;

@@ -56,11 +56,27 @@ pub struct Args {
     common: Common,
 }
 
+/// What was measured, and on what.
+pub struct Done {
+    dataset: Dataset,
+    device: Device,
+    report: PassReport,
+    seconds: f64,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, or the work failed.
 pub fn run(args: &Args) -> Result<()> {
+    tell(args, &measure_and_write(args)?)
+}
+
+/// Runs the command but for telling what came of it.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure_and_write(args: &Args) -> Result<Done> {
     let outputs = outputs(args);
     let partial = partial(&args.out);
     let taken = outputs.iter().find_map(|(_, path)| AtomicFile::check(path).err());
@@ -89,7 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
     match done {
         Ok((report, seconds)) => {
             run.discard()?;
-            tell(args, &dataset, &device, &report, &outputs, seconds)
+            Ok(Done { dataset, device, report, seconds })
         }
         Err(error) => {
             // A wrong call leaves nothing behind, and nothing of an earlier run undone.
@@ -199,14 +215,8 @@ fn key(args: &Args, metadata: &BTreeMap<String, String>, device: &Device) -> Str
     json!({ "settings": metadata, "sums": sums, "device": device }).to_string()
 }
 
-fn tell(
-    args: &Args,
-    dataset: &Dataset,
-    device: &Device,
-    report: &PassReport,
-    outputs: &[(Kind, PathBuf)],
-    seconds: f64,
-) -> Result<()> {
+fn tell(args: &Args, done: &Done) -> Result<()> {
+    let (Done { dataset, device, report, seconds }, outputs) = (done, outputs(args));
     let loss = report.losses.iter().map(|loss| loss.mean()).sum::<f64>() / report.losses.len() as f64;
     if args.common.json {
         let outputs: Vec<_> = outputs.iter().map(|(kind, path)| json!({ "kind": kind.name(), "path": path })).collect();
@@ -217,7 +227,7 @@ fn tell(
             "device": { "name": device.name(), "peak_memory": device.budget().peak() }, "plan": report.plan,
         }));
     }
-    for (kind, path) in outputs {
+    for (kind, path) in &outputs {
         output::print(&format!("{}: {}\n", path.display(), kind.name()))?;
     }
     args.common.note(&format!(
@@ -225,7 +235,7 @@ fn tell(
         format::counted(dataset.samples.len() as u64, "sample"),
         format::counted(dataset.tokens() as u64, "token"),
         format::fixed(loss, 3),
-        format::seconds(seconds),
+        format::seconds(*seconds),
         device.name(),
         format::bytes(device.budget().peak()),
     ));

@@ -52,6 +52,23 @@ pub struct Args {
 /// # Errors
 /// When a checkpoint or the probes are wrong, the budget is too small, or the work failed.
 pub fn run(args: &Args) -> Result<()> {
+    let (leak, sha256) = matrix(args)?;
+    if let Some(path) = &args.picture {
+        let mut file = AtomicFile::replace(path)?;
+        file.write_all(leak.picture().draw().finish().as_bytes()).map_err(|error| Error::writing(path, error))?;
+        file.commit()?;
+    }
+    match args.common.json {
+        true => output::print_json(&json!({ "command": "leak", "data_sha256": sha256, "leak": leak })),
+        false => output::print(&leak.table().to_text(output::columns())),
+    }
+}
+
+/// Asks every model: the matrix, and the hash of the probes.
+///
+/// # Errors
+/// When a checkpoint or the probes are wrong, the budget is too small, or the work failed.
+pub fn matrix(args: &Args) -> Result<(LeakMatrix, String)> {
     let common = &args.common;
     let runs = args.run.iter().map(|run| named(run)).collect::<Result<Vec<_>>>()?;
     let device = common.open_device()?;
@@ -71,15 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         leak.add(form, &form_scores(&probes.probes, &before, &ask(&input)?, Role::Forget, &|_| true));
     }
-    if let Some(path) = &args.picture {
-        let mut file = AtomicFile::replace(path)?;
-        file.write_all(leak.picture().draw().finish().as_bytes()).map_err(|error| Error::writing(path, error))?;
-        file.commit()?;
-    }
-    match common.json {
-        true => output::print_json(&json!({ "command": "leak", "data_sha256": probes.sha256, "leak": leak })),
-        false => output::print(&leak.table().to_text(output::columns())),
-    }
+    Ok((leak, probes.sha256))
 }
 
 fn named(run: &str) -> Result<(&str, PathBuf)> {

@@ -1,6 +1,6 @@
 //! Two evaluations of the same probes, before and after an edit, as the report takes them.
 
-use super::FormResult;
+use super::{FormResult, ProbeOutcome, result_of};
 use crate::data::{Probe, ProbeKind};
 use crate::report::forget::{Change, Example, ProbeResult, Role};
 
@@ -27,6 +27,20 @@ impl Kept {
     pub fn share(self) -> Option<f64> {
         (self.known > 0).then(|| self.still as f64 / self.known as f64)
     }
+}
+
+/// What `results` say about some of the `probes` that were evaluated: those that are `kept`, numbered anew, as if nothing else
+/// had been asked.
+pub fn subset(results: &[FormResult], probes: &[Probe], kept: &[bool]) -> Vec<FormResult> {
+    let outcomes = results.iter().flat_map(|result| &result.outcomes);
+    let mut outcomes: Vec<_> = outcomes.filter(|outcome| kept[outcome.probe]).collect();
+    outcomes.sort_by_key(|outcome| outcome.probe);
+    let mut found = Vec::new();
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let renumbered = ProbeOutcome { probe: number, ..outcome.clone() };
+        result_of(&mut found, &probes[outcome.probe]).outcomes.push(renumbered);
+    }
+    found
 }
 
 /// A form's figures before and after. `held_out`: neither the form nor its wordings occur in the forget set.
@@ -57,9 +71,9 @@ pub fn examples(
     if before.kind == ProbeKind::Text {
         return Vec::new();
     }
-    let example = |(before, after): (&super::ProbeOutcome, &super::ProbeOutcome)| {
+    let example = |(before, after): (&ProbeOutcome, &ProbeOutcome)| {
         let probe = &probes[before.probe];
-        let text = |outcome: &super::ProbeOutcome| outcome.answer.as_ref()?.text.clone();
+        let text = |outcome: &ProbeOutcome| outcome.answer.as_ref()?.text.clone();
         Some((before.known(), probe.question.clone()?, probe.gold_text.clone()?, text(before)?, text(after)?))
     };
     let mut shown: Vec<_> = before.outcomes.iter().zip(&after.outcomes).filter_map(example).collect();

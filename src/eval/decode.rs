@@ -1,9 +1,9 @@
-//! Greedy decoding: every prompt is continued by the likeliest token, again and again, until an end token comes or a limit
-//! is reached. Prompts of different lengths go together, and a finished one leaves the batch.
+//! Decoding: every prompt is continued by the likeliest token, or one that is drawn, again and again, until an end token comes
+//! or a limit is reached. Prompts of different lengths go together, and a finished one leaves the batch.
 
 use std::cmp::Reverse;
 
-use crate::stream::{Decoder, Extent, Pass, Progress};
+use crate::stream::{Decoder, Draws, Extent, Pass, Progress};
 use crate::{Error, Result};
 
 /// What is to be continued, and how far.
@@ -24,13 +24,42 @@ pub struct Continuation {
     pub ended: bool,
 }
 
-/// Continues every prompt. `eos`: the tokens that end an answer. The results are in the order of the prompts and do not
+/// Continues every prompt by its likeliest tokens. `eos`: the tokens that end an answer. The results are in the order of the prompts and do not
 /// depend on which of them went together (but for ties within the rounding of a sum).
 ///
 /// # Errors
 /// When a prompt is empty, longer than the model's context or has a token outside the vocabulary;
 /// [`Error::Budget`] when not even one prompt fits the memory budget; or when the device failed.
 pub fn greedy(pass: &Pass, prompts: &[Prompt<'_>], eos: &[u32], progress: Progress<'_>) -> Result<Vec<Continuation>> {
+    continuations(pass, prompts, eos, None, progress)
+}
+
+/// As [`greedy`], by tokens drawn from the model's distribution. A prompt's place in the list, its length and the seed decide
+/// what is drawn (but for scores that are equal within the rounding of a sum).
+///
+/// # Errors
+/// As [`greedy`], or when the temperature is not a finite number above 0.
+pub fn drawn(
+    pass: &Pass,
+    prompts: &[Prompt<'_>],
+    eos: &[u32],
+    draws: Draws,
+    progress: Progress<'_>,
+) -> Result<Vec<Continuation>> {
+    if !(draws.temperature.is_finite() && draws.temperature > 0.0) {
+        let problem = format!("the temperature is {}: a number above 0 is needed", draws.temperature);
+        return Err(Error::argument(problem));
+    }
+    continuations(pass, prompts, eos, Some(draws), progress)
+}
+
+fn continuations(
+    pass: &Pass,
+    prompts: &[Prompt<'_>],
+    eos: &[u32],
+    draws: Option<Draws>,
+    progress: Progress<'_>,
+) -> Result<Vec<Continuation>> {
     let (context, vocabulary) = (pass.model.config.context, pass.model.config.vocabulary as u32);
     check(prompts, context, vocabulary)?;
     let extent =
@@ -44,12 +73,12 @@ pub fn greedy(pass: &Pass, prompts: &[Prompt<'_>], eos: &[u32], progress: Progre
         return Ok(continuations);
     }
     let wanted: Vec<Extent> = order.iter().map(|i| extents[*i]).collect();
-    let decoder = Decoder::new(pass, &wanted)?;
+    let decoder = Decoder::new(pass, &wanted)?.drawing(draws);
     let total = wanted.iter().map(|extent| extent.new as u64).sum();
     let mut done = 0;
     for batch in order.chunks(decoder.plan().sequences) {
         let given: Vec<(&[u32], usize)> = batch.iter().map(|i| (prompts[*i].ids, extents[*i].new)).collect();
-        let (mut sequences, mut next) = decoder.start(&given)?;
+        let (mut sequences, mut next) = decoder.start(&given, batch.iter().map(|i| *i as u32).collect())?;
         let mut live = batch.to_vec();
         loop {
             // From the end, since the last one takes the place of one that leaves.

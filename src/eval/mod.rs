@@ -2,12 +2,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `decode.rs` | [`greedy`]: the likeliest continuation of prompts, with a key-value cache |
+//! | `decode.rs` | [`greedy`], [`drawn`]: continuations of prompts, with a key-value cache |
 //! | `metrics.rs` | probability, exact match, ROUGE-L, perplexity: the definitions |
 //! | `mod.rs` | [`evaluate`]: probes to [`FormResult`]s, one for each file and form |
 //! | `compare.rs` | two evaluations of the same probes: what changed, and examples of it |
 //! | `scores.rs` | form diversity and accuracy: the two headline scores |
-//! | `tofu.rs`, `membership.rs`, `stats.rs` | TOFU's figures, membership inference; intervals, the KS test, areas under curves |
+//! | `neighbours.rs` | what became of facts that share relation or subject with those to be forgotten |
+//! | `tofu.rs`, `membership.rs` | TOFU's figures, membership inference |
 //! | `choices.rs` | [`weigh`](choices::weigh): gold against wrong answers |
 //! | `attack/` | what brings hidden knowledge back |
 
@@ -17,22 +18,24 @@ mod compare;
 pub mod decode;
 pub mod membership;
 pub mod metrics;
+mod neighbours;
 pub mod scores;
-pub mod stats;
 #[cfg(test)]
 mod tests;
 pub mod tofu;
 
 use std::sync::Arc;
 
-pub use compare::{Kept, compare, examples};
-pub use decode::{Continuation, Prompt, greedy};
+pub use compare::{Kept, compare, examples, subset};
+pub use decode::{Continuation, Prompt, drawn, greedy};
+pub use neighbours::{Asked, neighbours};
 
 use crate::Result;
 use crate::data::{Encoder, Probe, ProbeKind};
 use crate::model::batch::Tokens;
+use crate::random::Random;
 use crate::report::eval::EvalResult;
-use crate::stream::{Budgets, DecodePlan, Extent, Pass, Progress, Unit, Weighted};
+use crate::stream::{Budgets, DecodePlan, Draws, Extent, Pass, Progress, Unit, Weighted};
 use metrics::Gold;
 
 /// An answer has room for as many tokens as the gold answer has, and so many more.
@@ -41,7 +44,7 @@ const BEYOND_GOLD: usize = 16;
 const LIKELY: f64 = 0.5;
 
 /// What is evaluated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EvalOptions {
     /// Whether the model is to answer; otherwise only the gold answer's probability is measured.
     pub generate: bool,
@@ -49,15 +52,36 @@ pub struct EvalOptions {
     pub answer_tokens: Option<usize>,
     /// Tokens that end an answer, beside those that the tokenizer knows.
     pub eos: Vec<u32>,
+    /// Answers are drawn instead of being the likeliest: none unless said so.
+    pub sampling: Option<Sampling>,
+}
+
+/// How answers are drawn: several times, and one right answer is enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// How many times, at least once.
+    pub samples: usize,
+    /// What logits are divided by, above 0: 1 is the model's own distribution.
+    pub temperature: f32,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// The draws, each with a seed of its own.
+    fn draws(self) -> Vec<Draws> {
+        let mut random = Random::new(self.seed, "sampled answers");
+        (0..self.samples.max(1)).map(|_| Draws { seed: random.bits(), temperature: self.temperature }).collect()
+    }
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
-        EvalOptions { generate: true, answer_tokens: None, eos: Vec::new() }
+        EvalOptions { generate: true, answer_tokens: None, eos: Vec::new(), sampling: None }
     }
 }
 
-/// What a model says to a probe.
+/// What a model says to a probe. Of several answers that were drawn, the first right one, or the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Its tokens, without an end token.
@@ -235,8 +259,24 @@ fn answer(
     let context = pass.model.config.context;
     let prompt = |i: &usize| Prompt { ids: &probes[*i].prompt_ids, max_new: extent(&probes[*i], options, context).new };
     let prompts: Vec<Prompt<'_>> = asked.iter().map(prompt).collect();
-    let continuations = greedy(pass, &prompts, &eos, progress)?;
-    asked.iter().zip(continuations).map(|(i, continuation)| judge(&probes[*i], continuation, &eos, encoder)).collect()
+    let judged = |continuations: Vec<Continuation>| {
+        let pairs = asked.iter().zip(continuations);
+        pairs.map(|(i, continuation)| judge(&probes[*i], continuation, &eos, encoder)).collect::<Result<Vec<_>>>()
+    };
+    let Some(sampling) = options.sampling else { return judged(greedy(pass, &prompts, &eos, progress)?) };
+    let rounds = sampling.draws();
+    let mut answers: Vec<Answer> = Vec::new();
+    for (number, draws) in (0..).zip(&rounds) {
+        let at = |done: u64, total: u64| progress(number * total + done, rounds.len() as u64 * total);
+        let next = judged(drawn(pass, &prompts, &eos, *draws, &at)?)?;
+        if answers.is_empty() {
+            answers = next;
+            continue;
+        }
+        let better = answers.iter_mut().zip(next).filter(|(best, next)| !best.exact && next.exact);
+        better.for_each(|(best, next)| *best = next);
+    }
+    Ok(answers)
 }
 
 /// How long a probe and its answer can become, in a model with a context of `context` tokens.

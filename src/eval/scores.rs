@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::stats::wilson;
 use super::{FormResult, ProbeOutcome};
 use crate::data::{Probe, ProbeKind};
 use crate::report::forget::Role;
 use crate::report::scores::FormScore;
+use crate::stats::wilson;
 
 /// What the old and the new model say to a probe.
 type Pair<'r> = (&'r ProbeOutcome, &'r ProbeOutcome);

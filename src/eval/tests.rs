@@ -8,8 +8,11 @@ use proptest::prelude::*;
 use super::decode::Continuation;
 use super::metrics::{self, Gold, rouge_l_recall};
 use super::*;
+use crate::data::forms::FactKey;
 use crate::data::{Encoded, Message, Origin, Special};
 use crate::report::forget::Role;
+use crate::report::neighbours::{Kinship, Neighbours};
+use crate::stats::wilson;
 
 fn probe(gold: &str, gold_ids: &[u32], aliases: &[&str]) -> Probe {
     Probe {
@@ -244,4 +247,66 @@ fn a_fact_is_recovered_by_any_of_its_probes() {
     assert_eq!(score.right, Some(0.5));
     let kept = scores::form_scores(&probes, &before, &before, Role::Retain, &|result| result.file != "more.jsonl");
     assert_eq!(kept.iter().map(|s| (s.held_out, s.right)).collect::<Vec<_>>(), [(true, Some(1.0)), (false, Some(1.0))]);
+}
+
+#[test]
+fn neighbours_are_grouped_by_what_they_share() {
+    let fact = |subject: &str, relation: &str| {
+        let mut probe = probe("Paris", &[4], &[]);
+        probe.fact = Some(FactKey { subject: subject.into(), relation: relation.into() });
+        probe
+    };
+    let forgotten = [fact("france", "capital"), fact("italy", "language")];
+    let kept = [
+        fact("spain", "capital"),   // relation
+        fact("spain", "capital"),   // relation, forgotten with it
+        fact("chad", "capital"),    // relation, never known
+        fact("italy", "currency"),  // subject
+        fact("france", "language"), // both: subject of one, relation of the other
+        fact("chad", "currency"),   // neither
+        probe("Paris", &[4], &[]),  // no fact
+        fact("france", "capital"),  // another object
+    ];
+    let results = |right: [bool; 8]| {
+        let answers = (0..8).map(|i| outcome(i, 0.1, 1, Some(("x", right[i]))));
+        vec![form(ProbeKind::Answer, answers.collect())]
+    };
+    let before = results([true, true, false, true, true, true, true, true]);
+    let after = results([true, false, true, true, false, true, false, true]);
+    let asked = Asked { probes: &kept, before: &before, after: &after };
+    let groups = neighbours(&forgotten, [asked]);
+    let figures: Vec<_> =
+        groups.iter().map(|g| (g.kinship, [g.probes, g.known_probes, g.known_facts, g.still])).collect();
+    assert_eq!(
+        figures,
+        [
+            (Kinship::OtherSubject, [4, 3, 2, 1]),
+            (Kinship::OtherRelation, [2, 2, 2, 1]),
+            (Kinship::OtherObject, [1, 1, 1, 1]),
+            (Kinship::None, [1, 1, 1, 1]),
+        ]
+    );
+    assert_eq!((groups[0].kept, groups[0].interval), (Some(1.0 / 3.0), wilson(1, 3)));
+    // Without knowledge there is no share, and without facts no neighbour.
+    let unknown = results([false; 8]);
+    let unknown = neighbours(&forgotten, [Asked { before: &unknown, ..asked }]);
+    assert_eq!(unknown[0], Neighbours { probes: 4, ..Neighbours::new(Kinship::OtherSubject) });
+    assert!(neighbours(&kept[6..7], [asked]).is_empty());
+}
+
+#[test]
+fn a_subset_is_as_if_nothing_else_had_been_asked() {
+    let other = |line: usize| {
+        let mut probe = probe("Paris", &[4], &[]);
+        (probe.form, probe.origin.line) = (Some("other".into()), line);
+        probe
+    };
+    let probes = [probe("a", &[4], &[]), other(2), probe("b", &[4], &[]), other(4)];
+    let group =
+        |name: &str, outcomes: Vec<ProbeOutcome>| FormResult { form: name.into(), ..form(ProbeKind::Answer, outcomes) };
+    let at = |place: usize, number: usize| outcome(place, number as f64, 1, None);
+    let results = [group("question", vec![at(0, 0), at(2, 2)]), group("other", vec![at(1, 1), at(3, 3)])];
+    let some = subset(&results, &probes, &[false, true, true, true]);
+    assert_eq!(some, [group("other", vec![at(0, 1), at(2, 3)]), group("question", vec![at(1, 2)])]);
+    assert!(subset(&results, &probes, &[false; 4]).is_empty());
 }

@@ -1,6 +1,6 @@
 //! The figures of TOFU (Maini et al. 2024, section 2.2): truth ratio, model utility, forget quality.
 
-use super::stats::{KsTest, harmonic_mean, ks_two_sample};
+use crate::stats::{KsTest, harmonic_mean, ks_two_sample};
 
 /// The truth ratio of a question: the mean probability of the perturbed (wrong) answers over that of the paraphrased (right) one, each
 /// exp(−mean loss per token). `loss_right` and `losses_wrong` are mean losses in nats. None without wrong answers.

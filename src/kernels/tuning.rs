@@ -76,7 +76,9 @@ pub fn candidates(kernel: &str) -> &'static [&'static str] {
     ];
     if is_one_of(&tiled) {
         NAMES
-    } else if is_one_of(norm::KERNELS) || is_one_of(&[loss::log_sum_exp::KERNEL, reduce::square_sum::KERNEL]) {
+    } else if is_one_of(norm::KERNELS)
+        || is_one_of(&[loss::log_moments::KERNEL, loss::log_sum_exp::KERNEL, reduce::square_sum::KERNEL])
+    {
         &["subgroup", "tree"]
     } else {
         &[]

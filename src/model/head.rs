@@ -13,7 +13,7 @@ use crate::device::{Buffer, Lease};
 use crate::kernels::elementwise::add;
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
-use crate::kernels::loss::{argmax, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::loss::{argmax, log_moments, log_sum_exp, logits_grad, sample_labels};
 use crate::kernels::precision::Precision;
 use crate::kernels::{Matrix, Window};
 
@@ -38,15 +38,24 @@ pub enum Fold<'a> {
         /// The running state.
         state: &'a Buffer,
     },
+    /// The moments of the log-probabilities and the target's logit, `[tokens, 5]`, for these targets.
+    Moments {
+        /// Target of each token.
+        targets: &'a Buffer,
+        /// The running state.
+        state: &'a Buffer,
+    },
     /// The likeliest token, `[tokens, 2]`.
     Argmax {
         /// The running best.
         best: &'a Buffer,
     },
-    /// A token drawn from the model's distribution, `[tokens, 2]`.
+    /// A token drawn from the model's distribution, `[tokens, 2]`, by the batch's keys.
     Sample {
         /// Seed of the draw.
         seed: u64,
+        /// What logits are divided by.
+        temperature: f32,
         /// The running best.
         best: &'a Buffer,
     },
@@ -84,9 +93,11 @@ pub fn fold(ctx: &Context<'_>, first_row: usize, rows: usize, logits: &Buffer, f
     let (device, tokens) = (ctx.device, ctx.tokens());
     match fold {
         Fold::Loss { targets, state } => log_sum_exp::run(device, tokens, rows, first_row, logits, targets, state),
+        Fold::Moments { targets, state } => log_moments::run(device, tokens, rows, first_row, logits, targets, state),
         Fold::Argmax { best } => argmax::run(device, tokens, rows, first_row, logits, best),
-        Fold::Sample { seed, best } => {
-            sample_labels::run(device, tokens, rows, first_row, *seed, &ctx.batch.keys, logits, best)
+        Fold::Sample { seed, temperature, best } => {
+            let keys = &ctx.batch.keys;
+            sample_labels::run(device, tokens, rows, first_row, *seed, *temperature, keys, logits, best)
         }
     }
 }

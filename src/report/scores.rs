@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::forget::Role;
-use super::format::{count, percent};
-use super::svg::Matrix;
+use super::format::{count, counted, percent, tick_percent};
+use super::svg::{Axis, Bar, BarGroup, GroupedBars, Matrix};
 use super::table::Table;
 
 /// What became of the facts that a model knew, asked in one form.
@@ -122,6 +122,36 @@ pub fn table(forms: &[FormScore]) -> Table {
     table
 }
 
+/// The right share of every form in which something was known, with its interval; none where nothing was.
+pub fn picture(forms: &[FormScore]) -> Option<GroupedBars> {
+    let heading = |role: Role| match role {
+        Role::Forget => "To be forgotten: share that is gone",
+        Role::Retain => "To be kept: share that is kept",
+        Role::Other => "Everything else: share that is kept",
+    };
+    let mut previous = None;
+    let mut groups = Vec::new();
+    for form in forms {
+        let Some(value) = form.right else { continue };
+        let held_out = if form.held_out { "" } else { ", not held out" };
+        groups.push(BarGroup {
+            heading: (previous != Some(form.role)).then(|| heading(form.role).into()),
+            label: form.form.clone(),
+            note: format!("{} known{held_out}", counted(form.known, "fact")),
+            bars: vec![Bar { value, interval: Some(form.interval) }],
+        });
+        previous = Some(form.role);
+    }
+    (!groups.is_empty()).then(|| GroupedBars {
+        title: "Right outcomes in every form".into(),
+        description: "For each form of question the share of the known facts that are gone, or kept, as wished.".into(),
+        series: vec!["right".into()],
+        axis: Axis::linear("share of the facts that were known", percent).with_ticks(tick_percent),
+        limit: Some(1.0),
+        groups,
+    })
+}
+
 /// What was forgotten in one form (rows), asked in another (columns): the share of the facts that were known and still are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeakMatrix {
@@ -136,6 +166,13 @@ pub struct LeakMatrix {
 }
 
 impl LeakMatrix {
+    /// The line of a single run.
+    pub fn of_run(name: &str, scores: &[FormScore]) -> Self {
+        let mut leak = LeakMatrix::default();
+        leak.add(name, scores);
+        leak
+    }
+
     /// Adds the line of a model that forgot in `form`. Every line has the same forms in the same order.
     pub fn add(&mut self, form: &str, scores: &[FormScore]) {
         let scores: Vec<&FormScore> = scores.iter().filter(|score| score.role == Role::Forget).collect();

@@ -30,6 +30,17 @@ pub struct Decoder<'a> {
     rotary: Option<Buffer>,
     /// What one way through the model needs, in order.
     visits: Vec<Visit>,
+    /// How tokens are drawn; none: the likeliest is taken.
+    draws: Option<Draws>,
+}
+
+/// How tokens are drawn from the model's distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draws {
+    /// Seed of the draws. With it, a sequence's number and the token's place in it decide a draw, and nothing else.
+    pub seed: u64,
+    /// What logits are divided by, above 0.
+    pub temperature: f32,
 }
 
 /// The sequences that are being continued, each with a place in every cache.
@@ -43,6 +54,8 @@ pub struct Sequences {
     places: usize,
     /// Tokens cached, for each sequence by its place.
     lengths: Vec<usize>,
+    /// The sequences' numbers, by which they draw.
+    numbers: Vec<u32>,
 }
 
 /// Tokens that go through the stages in one launch.
@@ -73,7 +86,13 @@ impl<'a> Decoder<'a> {
         let rotary = model.config.rope.map(|rope| pass.device.upload_new(&rope.table(plan.capacity))).transpose()?;
         let visits = visits(model, embedding, head, plan.table_rows);
         let loader = pass.loader(plan.weights_resident);
-        Ok(Decoder { device: &pass.device, model, embedding, head, plan, loader, rotary, visits })
+        Ok(Decoder { device: &pass.device, model, embedding, head, plan, loader, rotary, visits, draws: None })
+    }
+
+    /// The same, drawing tokens from the model's distribution instead of taking the likeliest.
+    #[must_use]
+    pub fn drawing(self, draws: Option<Draws>) -> Self {
+        Decoder { draws, ..self }
     }
 
     /// The plan that is followed.
@@ -81,14 +100,15 @@ impl<'a> Decoder<'a> {
         &self.plan
     }
 
-    /// Takes up prompts, each with the number of tokens to be found at most, and finds the likeliest next token of each: the
-    /// vocabulary's size or more where the model gives no finite logit.
+    /// Takes up prompts, each with the number of tokens to be found at most, and finds the next token of each: the vocabulary's
+    /// size or more where the model gives no finite logit. `numbers` are the prompts' own, by which they draw.
     ///
     /// # Errors
     /// When there are more or longer sequences than the plan has room for, or the device failed.
-    pub fn start(&self, prompts: &[(&[u32], usize)]) -> Result<(Sequences, Vec<u32>)> {
+    pub fn start(&self, prompts: &[(&[u32], usize)], numbers: Vec<u32>) -> Result<(Sequences, Vec<u32>)> {
         let capacity = prompts.iter().map(|(ids, new)| ids.len() + new).max().unwrap_or(0);
         if prompts.len() > self.plan.sequences
+            || prompts.len() != numbers.len()
             || capacity > self.plan.capacity
             || prompts.iter().any(|(ids, _)| ids.len() > self.plan.flight)
         {
@@ -100,7 +120,7 @@ impl<'a> Decoder<'a> {
         };
         let caches = self.model.stages.iter().map(cache).collect::<Result<_>>()?;
         let lengths = prompts.iter().map(|(ids, _)| ids.len()).collect();
-        let sequences = Sequences { caches, capacity, places: prompts.len(), lengths };
+        let sequences = Sequences { caches, capacity, places: prompts.len(), lengths, numbers };
         let mut flights = Vec::new();
         let mut first = 0;
         while first < prompts.len() {
@@ -119,7 +139,7 @@ impl<'a> Decoder<'a> {
         Ok((sequences, next))
     }
 
-    /// Adds a token to every sequence and finds the likeliest next one, as [`Decoder::start`].
+    /// Adds a token to every sequence and finds the next one, as [`Decoder::start`].
     ///
     /// # Errors
     /// When there is not one token for each sequence, a cache is full, or the device failed.
@@ -142,6 +162,7 @@ impl<'a> Decoder<'a> {
         };
         let length = sequences.lengths[last];
         sequences.lengths.swap_remove(place);
+        sequences.numbers.swap_remove(place);
         if place == last {
             return Ok(());
         }
@@ -182,7 +203,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Once through the model: the likeliest token after each sequence.
+    /// Once through the model: the next token of each sequence.
     fn sweep(&self, sequences: &Sequences, mut flights: Vec<Flight>) -> Result<Vec<u32>> {
         self.loader.run(&self.visits, |queue| {
             self.embed(queue, &flights)?;
@@ -194,7 +215,7 @@ impl<'a> Decoder<'a> {
                 }
                 self.settle()?;
             }
-            self.likeliest(queue, sequences, &flights)
+            self.next_tokens(queue, sequences, &flights)
         })
     }
 
@@ -243,12 +264,19 @@ impl<'a> Decoder<'a> {
     }
 
     /// The head over each sequence's last token, a part of the vocabulary at a time.
-    fn likeliest(&self, queue: &mut Queue<'_>, sequences: &Sequences, flights: &[Flight]) -> Result<Vec<u32>> {
+    fn next_tokens(&self, queue: &mut Queue<'_>, sequences: &Sequences, flights: &[Flight]) -> Result<Vec<u32>> {
         let count = sequences.lengths.len();
-        let ends = Batch::new(self.device, single_tokens(&last_rows(flights), vec![0; count]))?;
+        let mut chunk = single_tokens(&last_rows(flights), vec![0; count]);
+        let places = sequences.numbers.iter().zip(&sequences.lengths);
+        chunk.keys = places.flat_map(|(number, length)| [*number, *length as u32]).collect();
+        let ends = Batch::new(self.device, chunk)?;
         let last = self.gather(flights, &ends.ids, count)?;
         let ctx = self.context(&ends, sequences.places);
         let best = self.device.upload_new(&initial_best(count))?;
+        let fold = match self.draws {
+            None => Fold::Argmax { best: &best },
+            Some(Draws { seed, temperature }) => Fold::Sample { seed, temperature, best: &best },
+        };
         let mut normed = None;
         for _ in table_parts(self.head.weight, self.model, self.plan.table_rows, 0, false) {
             let weights = queue.next()?;
@@ -258,7 +286,7 @@ impl<'a> Decoder<'a> {
             };
             for (first_row, slice) in weights.get(self.head.weight)?.matrices() {
                 let logits = head::logits(&ctx, self.model.config.hidden, normed, slice)?;
-                head::fold(&ctx, first_row, slice.rows, &logits, &Fold::Argmax { best: &best })?;
+                head::fold(&ctx, first_row, slice.rows, &logits, &fold)?;
             }
             self.settle()?;
         }

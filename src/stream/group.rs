@@ -3,6 +3,7 @@
 use super::activations::{Held, Shelf};
 use super::head;
 use super::loader::{Loader, Queue, Visit};
+use super::moments::{self, SampleMoments};
 use super::notebook::Notebook;
 use super::objective::{Objective, OldStates};
 use super::observer::{Observer, Unobserved};
@@ -80,6 +81,17 @@ impl Group<'_> {
         self.loader.run(&visits, |queue| {
             let trace = self.forward(queue, last, false, &mut Unobserved)?;
             head::states(self, queue, &trace.inputs[last - 1], states)
+        })
+    }
+
+    /// How the log-probabilities lie at every target, sample by sample.
+    pub(super) fn moments(&mut self, moments: &mut Vec<SampleMoments>) -> Result<()> {
+        let last = self.model.stages.len() - 1;
+        let mut visits = self.forward_visits(last);
+        visits.extend(self.head_visits());
+        self.loader.run(&visits, |queue| {
+            let trace = self.forward(queue, last, false, &mut Unobserved)?;
+            moments::moments(self, queue, &trace.inputs[last - 1], moments)
         })
     }
 

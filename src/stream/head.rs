@@ -28,7 +28,8 @@ pub(super) struct Folded {
     best: Download<u32>,
 }
 
-fn stage<'a>(group: &'a Group<'_>) -> Result<&'a HeadStage> {
+/// The last stage.
+pub(super) fn stage<'a>(group: &'a Group<'_>) -> Result<&'a HeadStage> {
     match group.model.stages.last() {
         Some(Stage::Head(stage)) => Ok(stage),
         _ => Err(Error::Device("the last stage is no head".into())),
@@ -42,7 +43,8 @@ pub(super) fn norm_parts(group: &Group<'_>) -> Visit {
     ids.map(|id| whole(group.model, id, group.number as u32)).collect()
 }
 
-fn table(group: &Group<'_>) -> Result<Vec<Part>> {
+/// The head's parts, each brought in by a visit of its own.
+pub(super) fn table(group: &Group<'_>) -> Result<Vec<Part>> {
     let weight = stage(group)?.weight;
     Ok(table_parts(weight, group.model, group.plan.table_rows, group.number as u32, false))
 }
@@ -142,7 +144,8 @@ impl Running {
         match labels {
             Labels::Data => Ok(()),
             Labels::Model { seed } => {
-                head::fold(ctx, first_row, rows, logits, &Fold::Sample { seed, best: &self.best })
+                let fold = Fold::Sample { seed, temperature: 1.0, best: &self.best };
+                head::fold(ctx, first_row, rows, logits, &fold)
             }
         }
     }
@@ -189,12 +192,13 @@ pub(super) fn collect(group: &Group<'_>, folded: Vec<Folded>, losses: &mut Vec<S
     Ok(())
 }
 
-fn samples(chunk: &Chunk) -> usize {
+/// How many samples a chunk has.
+pub(super) fn samples(chunk: &Chunk) -> usize {
     chunk.samples.len() - 1
 }
 
 /// The tokens of a chunk's sample.
-fn span(chunk: &Chunk, sample: usize) -> Range<usize> {
+pub(super) fn span(chunk: &Chunk, sample: usize) -> Range<usize> {
     chunk.samples[sample] as usize..chunk.samples[sample + 1] as usize
 }
 

@@ -8,6 +8,7 @@ mod decoder;
 mod group;
 mod head;
 mod loader;
+mod moments;
 mod notebook;
 mod objective;
 mod observer;
@@ -16,8 +17,9 @@ pub mod plan;
 
 pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
-pub use decoder::{Decoder, Sequences};
+pub use decoder::{Decoder, Draws, Sequences};
 pub use loader::{CheckpointWeights, Loader};
+pub use moments::SampleMoments;
 pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, Term};
 pub use observer::Observer;
 pub use pass::{

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
+use super::moments::SampleMoments;
 use super::objective::{CrossEntropy, Objective, OldStates};
 use super::observer::Observer;
 use super::plan::{Demand, Limits, Plan};
@@ -221,17 +222,38 @@ impl Pass {
     /// # Errors
     /// As [`Pass::losses`].
     pub fn states(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<OldStates>> {
+        let mut states = Vec::with_capacity(samples.len());
+        self.each_group(samples, progress, &mut |group| group.states(&mut states))?;
+        Ok(states)
+    }
+
+    /// How the log-probabilities over the vocabulary lie at every target of samples, forward only.
+    ///
+    /// # Errors
+    /// As [`Pass::losses`].
+    pub fn moments(&self, samples: &[Arc<Tokens>], progress: Progress<'_>) -> Result<Vec<SampleMoments>> {
+        let mut moments = Vec::with_capacity(samples.len());
+        self.each_group(samples, progress, &mut |group| group.moments(&mut moments))?;
+        Ok(moments)
+    }
+
+    /// Plans a way forward for samples and does it, a group at a time.
+    fn each_group(
+        &self,
+        samples: &[Arc<Tokens>],
+        progress: Progress<'_>,
+        visit: &mut dyn FnMut(&mut Group<'_>) -> Result<()>,
+    ) -> Result<()> {
         let units = single_units(samples);
         self.check(&units)?;
         let plan = self.plan(&self.demand(&units, None))?;
         let (loader, rotary) = (self.loader(plan.weights_resident), self.rotary(&units)?);
-        let mut states = Vec::with_capacity(samples.len());
         for number in 0..plan.groups.len() {
             let setting = (&plan, &loader, rotary.as_ref(), number);
-            self.group(setting, &units, &CrossEntropy, progress).states(&mut states)?;
+            visit(&mut self.group(setting, &units, &CrossEntropy, progress))?;
             self.device.free_scratch();
         }
-        Ok(states)
+        Ok(())
     }
 
     /// Runs `units` forward and backward and hands every gradient to `sink`.

@@ -1,5 +1,6 @@
 //! Tests of the loss kernels, with the vocabulary whole and in slices.
 mod argmax;
+mod log_moments;
 mod log_sum_exp;
 mod logits_grad;
 mod sample_labels;

@@ -6,27 +6,32 @@ use kernels_tests::{Random, devices};
 
 #[test]
 fn frequencies_are_those_of_the_softmax() {
+    [1.0, 0.5, 2.5].into_iter().for_each(frequencies);
+}
+
+fn frequencies(temperature: f32) {
     let mut random = Random::new("loss/sample_labels");
     let (tokens, vocabulary, seed) = (20_000, 7, random.bits());
     let row: Vec<f32> = random.values(vocabulary).iter().map(|v| 1.5 * v).collect();
     let logits = row.repeat(tokens);
     let keys: Vec<u32> = (0..tokens as u32).flat_map(|t| [t / 100, t % 100]).collect();
-    let sum: f64 = row.iter().map(|l| f64::from(*l).exp()).sum();
+    let weight = |logit: f32| (f64::from(logit) / f64::from(temperature)).exp();
+    let sum: f64 = row.iter().map(|l| weight(*l)).sum();
     let mut plain = None;
     for device in devices() {
         let [bk, best] = [&keys, &initial_best(tokens)].map(|v| device.upload_new(v).unwrap());
         let bl = device.upload_new(&logits).unwrap();
-        run(device, tokens, vocabulary, 0, seed, &bk, &bl, &best).unwrap();
+        run(device, tokens, vocabulary, 0, seed, temperature, &bk, &bl, &best).unwrap();
         let drawn: Vec<u32> = device.read::<u32>(&best, 2 * tokens).unwrap().chunks(2).map(|b| b[1]).collect();
         // Chi-square with six degrees of freedom: above 35 once in 200,000 runs.
         let statistic: f64 = (0..vocabulary)
             .map(|v| {
-                let expected = tokens as f64 * f64::from(row[v]).exp() / sum;
+                let expected = tokens as f64 * weight(row[v]) / sum;
                 let seen = drawn.iter().filter(|d| **d == v as u32).count() as f64;
                 (seen - expected).powi(2) / expected
             })
             .sum();
-        assert!(statistic < 35.0, "{}: chi-square {statistic}", device.name());
+        assert!(statistic < 35.0, "{} at {temperature}: chi-square {statistic}", device.name());
         // The logarithm's last bit may differ between devices, and with it a draw between two all but equal scores.
         let others: &Vec<u32> = plain.get_or_insert_with(|| drawn.clone());
         let differing = others.iter().zip(&drawn).filter(|(a, b)| a != b).count();
@@ -34,7 +39,8 @@ fn frequencies_are_those_of_the_softmax() {
     }
     let (mut scores, mut columns) = (vec![-1e30f64; tokens], vec![u32::MAX; tokens]);
     let (seed_low, seed_high) = (seed as u32, (seed >> 32) as u32);
-    let params = Params { tokens: tokens as u32, width: vocabulary as u32, first_column: 0, seed_low, seed_high };
+    let params =
+        Params { tokens: tokens as u32, width: vocabulary as u32, first_column: 0, seed_low, seed_high, temperature };
     reference(&params, &keys, &kernels_tests::wide(&logits), &mut scores, &mut columns);
     let differing = columns.iter().zip(plain.unwrap()).filter(|(a, b)| **a != *b).count();
     assert!(differing < tokens / 1000);
@@ -54,7 +60,7 @@ fn a_draw_depends_on_its_own_place_alone() {
             for columns in columns {
                 let rows = &logits[tokens.start * vocabulary..tokens.end * vocabulary];
                 let part = device.upload_new(&crate::slice(rows, vocabulary, columns.clone())).unwrap();
-                run(device, count, columns.len(), columns.start, seed, &bk, &part, &best).unwrap();
+                run(device, count, columns.len(), columns.start, seed, 1.0, &bk, &part, &best).unwrap();
             }
             device.read::<u32>(&best, 2 * count).unwrap()
         };
@@ -96,7 +102,7 @@ fn the_noise_is_that_of_float64() {
     for device in devices() {
         let [bk, best] = [&keys, &initial_best(tokens)].map(|v| device.upload_new(v).unwrap());
         let bl = device.upload_new(&vec![0f32; tokens * width]).unwrap();
-        run(device, tokens, width, 0, seed, &bk, &bl, &best).unwrap();
+        run(device, tokens, width, 0, seed, 1.0, &bk, &bl, &best).unwrap();
         for (token, best) in device.read::<u32>(&best, 2 * tokens).unwrap().chunks(2).enumerate() {
             let want = (0..width).map(|c| noise(token, c)).fold(f64::MIN, f64::max);
             let got = f64::from(f32::from_bits(best[0]));

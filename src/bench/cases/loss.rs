@@ -5,7 +5,9 @@ use super::super::shape::Shape;
 use super::TOLERANCE;
 use crate::Result;
 use crate::device::{Buffer, Device};
-use crate::kernels::loss::{argmax, initial_best, initial_state, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::loss::{
+    argmax, initial_best, initial_moments, initial_state, log_moments, log_sum_exp, logits_grad, sample_labels,
+};
 
 /// Bytes of logits in a launch, about: what a pass has in flight.
 const BYTES: usize = 128 << 20;
@@ -15,6 +17,9 @@ pub(super) fn cases(shape: &'static Shape, tokens: usize, cases: &mut Vec<Case>)
     let width = (BYTES / (4 * tokens)).min(shape.vocabulary).max(512) / 512 * 512;
     let what = || (shape.name, format!("{width} columns"), tokens);
     cases.push(Case::new(log_sum_exp::KERNEL.name, what(), move |d, data| Logits::new(d, data, tokens, width)?.fold()));
+    cases.push(Case::new(log_moments::KERNEL.name, what(), move |d, data| {
+        Logits::new(d, data, tokens, width)?.moments()
+    }));
     cases.push(Case::new(logits_grad::KERNEL.name, what(), move |d, data| {
         Logits::new(d, data, tokens, width)?.gradient()
     }));
@@ -75,6 +80,37 @@ impl Logits {
             log_sum_exp::run(device, *tokens, *width, 0, logits, on_device, &state)
         };
         Ok(Prepared::new(log_sum_exp::cost(&params), launch, check))
+    }
+
+    fn moments(self) -> Result<Prepared> {
+        const STATE: usize = log_moments::STATE;
+        let state = self.device.upload_new(&initial_moments(self.tokens))?;
+        let params = |tokens: usize, width: usize| log_moments::Params {
+            tokens: tokens as u32,
+            width: width as u32,
+            first_column: 0,
+        };
+        let cost = log_moments::cost(&params(self.tokens, self.width));
+        let shared = std::rc::Rc::new(self);
+        let (of_check, checked) = (shared.clone(), state.clone());
+        // Loss, mean and mean square, which do not depend on whose maximum is in which block.
+        let figures = |state: &[f64]| {
+            let of = |s: &[f64]| [s[0] + s[1].ln() - s[2], s[3] / s[1] - s[1].ln(), s[4] / s[1]];
+            state.chunks_exact(STATE).flat_map(of).collect::<Vec<f64>>()
+        };
+        let check = move || {
+            let Logits { device, width, values, some, .. } = &*of_check;
+            let mut want: Vec<f64> = initial_moments(some.len()).iter().map(|v| f64::from(*v)).collect();
+            let rows = rows_of(values, *width, some);
+            log_moments::reference(&params(some.len(), *width), &rows, &of_check.few_targets(), &mut want);
+            let got = read_rows(device, &checked, STATE, some)?;
+            Ok(Accuracy::of(&figures(&got), &figures(&want), TOLERANCE))
+        };
+        let launch = move || {
+            let Logits { device, tokens, width, logits, on_device, .. } = &*shared;
+            log_moments::run(device, *tokens, *width, 0, logits, on_device, &state)
+        };
+        Ok(Prepared::new(cost, launch, check))
     }
 
     fn gradient(self) -> Result<Prepared> {
@@ -142,6 +178,7 @@ impl Logits {
             first_column: 0,
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
+            temperature: 1.0,
         };
         let cost = sample_labels::cost(&params(self.tokens, self.width));
         let shared = std::rc::Rc::new(self);
@@ -158,7 +195,7 @@ impl Logits {
         };
         let launch = move || {
             let Logits { device, tokens, width, logits, .. } = &*shared;
-            sample_labels::run(device, *tokens, *width, 0, SEED, &on_device, logits, &best)
+            sample_labels::run(device, *tokens, *width, 0, SEED, 1.0, &on_device, logits, &best)
         };
         Ok(Prepared::new(cost, launch, check))
     }

@@ -1,31 +1,26 @@
-//! A model against the one before an edit: probes by what they stand for, the scores, and attacks.
+//! A model against the one before an edit: probes by what they stand for, and the scores.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use efface::data::{Probe, ProbeKind, ProbeSet};
+use efface::data::{Probe, ProbeSet};
 use efface::device::Device;
-use efface::eval::attack::{Bits, QuantisedWeights};
 use efface::eval::scores::form_scores;
-use efface::eval::{EvalOptions, FormResult, evaluate};
-use efface::model::batch::Tokens;
-use efface::model::weights::WeightSource;
-use efface::random::Random;
+use efface::eval::{Asked, EvalOptions, FormResult, evaluate, neighbours, subset};
 use efface::report::eval::AttackResult;
 use efface::report::forget::{DataFile, Role};
+use efface::report::neighbours::Neighbours;
 use efface::report::scores::{FormScore, Scores};
-use efface::stream::{CheckpointWeights, Labels, Pass, PassOptions};
-use efface::unlearn::train::{TrainOptions, Trainable, train};
+use efface::stream::{Labels, Pass};
 use efface::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::super::common::Common;
-use super::super::input::{Input, Reading, refusals, tokens};
+use super::super::input::{Input, refusals};
 use super::super::progress::Progress;
+use super::attack::Target;
 
-/// What a model is held against, and how it is attacked.
+/// What a model is held against.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Against the model before")]
 pub struct AgainstArgs {
@@ -38,37 +33,18 @@ pub struct AgainstArgs {
     /// Probes of what was to be kept.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     probes_retain: Vec<PathBuf>,
-    /// Attacks on the model, separated by commas: 8-bit, 4-bit (rounded weights), relearn (trained on a tenth of the facts to be
-    /// forgotten, asked about the others), relearn-neutral (trained on --neutral).
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ATTACKS, requires = "baseline")]
-    attack: Vec<String>,
-    /// Records that relearn-neutral trains on: nothing that was to be forgotten.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    neutral: Vec<PathBuf>,
-    /// Steps of relearning, each over at most 16 samples.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    relearn_steps: usize,
-    /// Learning rate of relearning (AdamW).
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4)]
-    relearn_rate: f32,
 }
-
-const ATTACKS: [&str; 4] = ["8-bit", "4-bit", "relearn", "relearn-neutral"];
-/// Relearning sees one in so many facts.
-const RELEARNED: usize = 10;
 
 impl AgainstArgs {
     /// Every setting, as reports name them.
     pub fn settings(&self) -> Map<String, Value> {
-        let settings = json!({
-            "baseline": self.baseline, "attack": self.attack, "neutral": self.neutral,
-            "relearn_steps": self.relearn_steps, "relearn_rate": self.relearn_rate,
-        });
+        let settings = json!({ "baseline": self.baseline });
         settings.as_object().cloned().unwrap_or_default()
     }
 }
 
-/// The probes, by what they stand for.
+/// The probes, by what they stand for. Those to be forgotten come first.
+#[derive(Clone, Debug)]
 pub struct Sets(Vec<(Role, ProbeSet)>);
 
 impl Sets {
@@ -142,29 +118,40 @@ impl Sets {
             .collect()
     }
 
-    /// The sets without the facts whose number among those to be forgotten is not wanted.
-    fn with_facts(&self, wanted: &dyn Fn(usize) -> bool) -> Sets {
-        let pick = |(role, set): &(Role, ProbeSet)| {
-            let mut set = set.clone();
-            if *role == Role::Forget {
-                let numbers = fact_numbers(&set.probes);
-                let mut numbers = numbers.into_iter();
-                set.probes.retain(|_| numbers.next().is_some_and(wanted));
+    /// The probes that are `wanted` by their role and their place among all, with what was said to them. Sets without any are
+    /// left out.
+    pub fn only(
+        &self,
+        results: &[Vec<FormResult>],
+        wanted: &dyn Fn(Role, usize) -> bool,
+    ) -> (Sets, Vec<Vec<FormResult>>) {
+        let (mut sets, mut said, mut first) = (Vec::new(), Vec::new(), 0);
+        for ((role, set), results) in self.0.iter().zip(results) {
+            let kept: Vec<bool> = (first..first + set.probes.len()).map(|place| wanted(*role, place)).collect();
+            first += set.probes.len();
+            if !kept.contains(&true) {
+                continue;
             }
-            (*role, set)
-        };
-        Sets(self.0.iter().map(pick).filter(|(_, set)| !set.probes.is_empty()).collect())
+            said.push(subset(results, &set.probes, &kept));
+            let probes = set.probes.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(probe, _)| probe.clone());
+            sets.push((*role, ProbeSet { probes: probes.collect(), ..set.clone() }));
+        }
+        (Sets(sets), said)
     }
-}
 
-/// For each probe the number of its fact, in the order in which facts come.
-fn fact_numbers(probes: &[Probe]) -> Vec<usize> {
-    let mut known = BTreeMap::new();
-    let number = |probe: &Probe| {
-        let next = known.len();
-        *known.entry((probe.origin.path.clone(), probe.origin.line)).or_insert(next)
-    };
-    probes.iter().map(number).collect()
+    /// Puts other probes in the places of all, in order.
+    pub fn replace(&mut self, probes: impl Iterator<Item = Probe>) {
+        let places = self.0.iter_mut().flat_map(|(_, set)| &mut set.probes);
+        places.zip(probes).for_each(|(place, probe)| *place = probe);
+    }
+
+    /// What became of the facts that are close to those to be forgotten.
+    fn neighbours(&self, before: &[Vec<FormResult>], after: &[Vec<FormResult>]) -> Vec<Neighbours> {
+        let forgotten = self.0.iter().filter(|(role, _)| *role == Role::Forget).flat_map(|(_, set)| &set.probes);
+        let sets = self.0.iter().zip(before).zip(after).filter(|(((role, _), _), _)| *role != Role::Forget);
+        let asked = sets.map(|(((_, set), before), after)| Asked { probes: &set.probes, before, after });
+        neighbours(forgotten, asked)
+    }
 }
 
 /// What the comparison comes to.
@@ -174,6 +161,8 @@ pub struct Verdict {
     pub scores: Scores,
     /// Every form.
     pub forms: Vec<FormScore>,
+    /// What became of the facts that are close to those to be forgotten.
+    pub neighbours: Vec<Neighbours>,
     /// What attacks bring back.
     pub attacks: Vec<AttackResult>,
     /// What a reader must know.
@@ -204,7 +193,8 @@ pub fn judge(
     let pass = baseline.pass(device, &args.common, None, Labels::Data)?;
     let before = sets.ask(&args.common, &pass, input, options, "evaluating the baseline", phases)?;
     let forms = sets.scores(&before, after);
-    let mut verdict = Verdict { scores: Scores::of(&forms), forms, ..Verdict::default() };
+    let neighbours = sets.neighbours(&before, after);
+    let mut verdict = Verdict { scores: Scores::of(&forms), forms, neighbours, ..Verdict::default() };
     if args.reading.forms.is_empty() && sets.0.iter().any(|(role, _)| *role == Role::Forget) {
         verdict.warnings.push(
             "Which wordings the removal saw is not known here: every form is counted as held out. --forms asks in phrasings that \
@@ -212,116 +202,16 @@ pub fn judge(
                 .into(),
         );
     }
-    for name in &args.against.attack {
-        let attack = attack(args, input, device, sets, name, options, phases)?;
-        let forms = match attack.rest {
-            // Asked about the facts that relearning did not see only.
-            Some(rest) => {
-                let before = rest.ask(&args.common, &pass, input, options, &format!("baseline for {name}"), phases)?;
-                rest.scores(&before, &attack.after)
-            }
-            None => sets.scores(&before, &attack.after),
-        };
-        verdict.attacks.push(AttackResult { name: attack.name, scores: Scores::of(&forms), forms });
+    // The baseline is done with: an attacked model may need its room.
+    drop(pass);
+    let target = Target { args, input, device, sets, before: &before, options };
+    for name in &args.attacks.attack {
+        let attacked = target.attack(name, phases)?;
+        let forms = attacked.sets.scores(&attacked.before, &attacked.after);
+        verdict.attacks.push(AttackResult { name: attacked.name, scores: Scores::of(&forms), forms });
+        verdict.warnings.extend(attacked.warnings);
     }
     Ok(verdict)
-}
-
-/// What an attacked model says.
-struct Attacked {
-    name: String,
-    after: Vec<Vec<FormResult>>,
-    /// What it was asked, if not everything.
-    rest: Option<Sets>,
-}
-
-fn attack(
-    args: &super::Args,
-    input: &Input,
-    device: &Device,
-    sets: &Sets,
-    name: &str,
-    options: &EvalOptions,
-    phases: &mut Vec<(String, f64)>,
-) -> Result<Attacked> {
-    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
-    let pass_options = PassOptions { host_memory: args.common.host_memory, ..PassOptions::default() };
-    let over = |source: Arc<dyn WeightSource>| Pass::over(device, input.model.clone(), source, pass_options);
-    let bits = match name {
-        "8-bit" => Some(Bits::Eight),
-        "4-bit" => Some(Bits::Four),
-        _ => None,
-    };
-    if let Some(bits) = bits {
-        let pass = over(Arc::new(QuantisedWeights::new(base, bits)))?;
-        let after = sets.ask(&args.common, &pass, input, options, name, phases)?;
-        return Ok(Attacked { name: format!("rounded to {} bits", bits.number()), after, rest: None });
-    }
-    let (samples, rest, name) = match name {
-        "relearn" => {
-            let (samples, rest, count) = relearned(args, sets)?;
-            (samples, Some(rest), format!("relearned {count} of the facts, asked about the others"))
-        }
-        _ => {
-            if args.against.neutral.is_empty() {
-                return Err(Error::argument("--attack relearn-neutral needs --neutral FILE"));
-            }
-            let own = Reading { forms: Vec::new(), hold_out_forms: Vec::new(), ..args.reading.clone() };
-            let data = input.dataset(&args.against.neutral, &own)?;
-            (tokens(&data), None, "trained on neutral samples".to_string())
-        }
-    };
-    let progress = Progress::new(&args.common, "relearning");
-    let steps = args.against.relearn_steps;
-    let train_options = TrainOptions {
-        steps,
-        batch: 16,
-        unit: 16,
-        seed: args.common.seed,
-        learning_rate: args.against.relearn_rate,
-        pass: pass_options,
-        ..TrainOptions::default()
-    };
-    let mask = vec![Trainable::All; input.model.parameters.len()];
-    let mut done = 0;
-    let trained = train(device, &input.model, base, &samples, &mask, &train_options, &mut |_| {
-        done += 1;
-        progress.tick(done, steps as u64);
-        ControlFlow::Continue(())
-    })?;
-    phases.push((name.clone(), progress.seconds()));
-    drop(progress);
-    let pass = over(trained.weights)?;
-    let asked = rest.as_ref().unwrap_or(sets);
-    let after = asked.ask(&args.common, &pass, input, options, "asking again", phases)?;
-    Ok(Attacked { name, after, rest })
-}
-
-/// The samples of a tenth of the facts, drawn by the seed, the probes of the others, and how many facts were drawn.
-fn relearned(args: &super::Args, sets: &Sets) -> Result<(Vec<Arc<Tokens>>, Sets, usize)> {
-    let Some((_, forget)) = sets.0.iter().find(|(role, _)| *role == Role::Forget) else {
-        return Err(Error::argument("--attack relearn needs --probes-forget FILE: it trains on some of them"));
-    };
-    let numbers = fact_numbers(&forget.probes);
-    let facts = numbers.iter().max().map_or(0, |last| last + 1);
-    if facts < 2 {
-        let problem = "--attack relearn needs at least two facts: it trains on some and asks about the others";
-        return Err(Error::argument(problem));
-    }
-    let count = (facts / RELEARNED).max(1);
-    let mut drawn = vec![false; facts];
-    Random::new(args.common.seed, "relearning").order(facts)[..count].iter().for_each(|fact| drawn[*fact] = true);
-    let chosen =
-        forget.probes.iter().zip(&numbers).filter(|(probe, fact)| drawn[**fact] && probe.kind == ProbeKind::Answer);
-    let sample = |(number, (probe, _)): (usize, (&Probe, &usize))| {
-        let sample = probe.sample();
-        Arc::new(Tokens::new(&sample.ids, &sample.labels, number as u32))
-    };
-    let samples: Vec<_> = chosen.enumerate().map(sample).collect();
-    if samples.is_empty() {
-        return Err(Error::argument("--attack relearn: the facts that were drawn have no question"));
-    }
-    Ok((samples, sets.with_facts(&|fact| !drawn[fact]), count))
 }
 
 fn files(set: &ProbeSet) -> Vec<DataFile> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use efface::device::Device;
 use efface::eval::FormResult;
 use efface::eval::choices::{Weighed, weigh};
-use efface::eval::stats::wilson;
 use efface::eval::tofu::{self, SetFigures};
 use efface::report::eval::{ChoiceResult, ForgetQuality};
 use efface::report::forget::Role;
+use efface::stats::wilson;
 use efface::stream::{Labels, Pass};
 use efface::{Error, Result};
 

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use efface::Result;
-use efface::eval::membership::{loss_score, min_k_score};
-use efface::eval::stats::auc;
+use efface::data::{Dataset, Sample};
+use efface::eval::membership::{loss_score, min_k_plus_score, min_k_score, zlib_score};
 use efface::model::batch::Tokens;
 use efface::report::eval::MembershipResult;
-use efface::stream::Pass;
+use efface::stats::auc;
+use efface::stream::{Pass, SampleMoments};
 use efface::unlearn::estimator::{BatchWeight, Estimator, Loss};
 use efface::unlearn::norms::NormSink;
 
@@ -30,8 +31,8 @@ pub struct MembershipArgs {
     gradient_norm: bool,
 }
 
-/// A sample's score from its tokens' losses.
-type Score = fn(&[f32]) -> f64;
+/// A sample's score from its tokens' figures.
+type Score = fn(&SampleMoments) -> f64;
 
 /// The area under the curve of each score; nothing unless asked for.
 ///
@@ -42,23 +43,30 @@ pub fn membership(args: &super::Args, input: &Input, pass: &Pass) -> Result<Vec<
     if given.members.is_empty() {
         return Ok(Vec::new());
     }
-    let members = tokens(&input.dataset(&given.members, &args.reading)?);
-    let others = tokens(&input.dataset(&given.non_members, &args.reading)?);
+    let sets = [&given.members, &given.non_members].map(|paths| input.dataset(paths, &args.reading));
+    let [ours, theirs] = sets;
+    let (ours, theirs) = (ours?, theirs?);
+    let (members, others) = (tokens(&ours), tokens(&theirs));
     let progress = Progress::new(&args.common, "comparing members with others");
-    let losses = |samples: &[Arc<Tokens>]| pass.losses(samples, &|done, total| progress.tick(done, total));
-    let (ours, theirs) = (losses(&members)?, losses(&others)?);
+    let moments = |samples: &[Arc<Tokens>]| pass.moments(samples, &|done, total| progress.tick(done, total));
+    let both = [moments(&members)?, moments(&others)?];
     let mut results = Vec::new();
-    let mut add = |score: &str, ours: Vec<f64>, theirs: Vec<f64>| {
+    let mut add = |score: &str, [ours, theirs]: [Vec<f64>; 2]| {
         results.push(MembershipResult { score: score.into(), auc: auc(&ours, &theirs) });
     };
-    let scores: [(&str, Score); 3] = [
-        ("loss", loss_score),
-        ("Min-20%", |losses| min_k_score(losses, 0.2)),
-        ("Min-40%", |losses| min_k_score(losses, 0.4)),
+    let scores: [(&str, Score); 4] = [
+        ("loss", |moments| loss_score(&moments.loss.tokens)),
+        ("Min-20%", |moments| min_k_score(&moments.loss.tokens, 0.2)),
+        ("Min-40%", |moments| min_k_score(&moments.loss.tokens, 0.4)),
+        ("Min-20%++", |moments| min_k_plus_score(moments, 0.2)),
     ];
     for (name, score) in scores {
-        let of = |losses: &[efface::stream::SampleLoss]| losses.iter().map(|loss| score(&loss.tokens)).collect();
-        add(name, of(&ours), of(&theirs));
+        add(name, both.each_ref().map(|moments| moments.iter().map(score).collect()));
+    }
+    // Records of token ids, without a tokenizer, have no text whose size could be measured.
+    if input.encoder().is_some() {
+        let [ours, theirs] = [(&ours, &both[0]), (&theirs, &both[1])].map(|(data, of)| by_size(input, data, of));
+        add("zlib", [ours?, theirs?]);
     }
     if given.gradient_norm {
         let norms = |samples: &[Arc<Tokens>]| -> Result<Vec<f64>> {
@@ -69,7 +77,17 @@ pub fn membership(args: &super::Args, input: &Input, pass: &Pass) -> Result<Vec<
             let square = |n: usize| (0..model.parameters.len()).map(|id| sink.squares(id)[n]).sum::<f64>();
             Ok((0..samples.len()).map(|n| -square(n).sqrt()).collect())
         };
-        add("gradient norm", norms(&members)?, norms(&others)?);
+        add("gradient norm", [norms(&members)?, norms(&others)?]);
     }
     Ok(results)
+}
+
+/// The zlib score of each sample: of its targets and their text.
+fn by_size(input: &Input, data: &Dataset, moments: &[SampleMoments]) -> Result<Vec<f64>> {
+    let encoder = input.required_encoder()?;
+    let one = |(sample, moments): (&Sample, &SampleMoments)| {
+        let targets: Vec<u32> = sample.labels.iter().filter_map(|label| u32::try_from(*label).ok()).collect();
+        Ok(zlib_score(&moments.loss.tokens, &encoder.decode(&targets, true)?))
+    };
+    data.samples.iter().zip(moments).map(one).collect()
 }

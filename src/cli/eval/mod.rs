@@ -1,19 +1,21 @@
-//! `efface eval`: a model by itself, and against the model before an edit (`against.rs`), also under attack.
+//! `efface eval`: a model by itself, and against the model before an edit (`against.rs`), also under attack (`attack.rs`).
 
 mod against;
+mod attack;
 mod choices;
 mod membership;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use efface::Result;
-use efface::checkpoint::Checkpoint;
+use efface::checkpoint::{AtomicFile, Checkpoint};
 use efface::device::Device;
 use efface::eval::EvalOptions;
 use efface::report::EvalReport;
-use efface::report::eval::{EvalResult, render_json, render_text};
+use efface::report::eval::{EvalResult, render_html, render_json, render_text};
 use efface::report::forget::{DeviceUse, PhaseTime};
 use efface::stream::Labels;
+use efface::{Error, Result};
 use serde_json::json;
 
 use super::common::Common;
@@ -25,7 +27,7 @@ use super::output;
 #[command(after_help = "Examples:\n  efface eval --model models/edited --probes facts.jsonl paraphrases.jsonl\n  \
     efface eval --model models/edited --probes facts.jsonl --likelihood-only --json\n  \
     efface eval --model edited --baseline m --probes-forget facts.jsonl --probes-retain others.jsonl --forms all \\\n    \
-    --attack 8-bit,4-bit,relearn")]
+    --attack 4-bit,relearn,sampling,hints --html eval.html")]
 pub struct Args {
     /// The checkpoint: a directory with config.json and *.safetensors.
     #[arg(long, value_name = "DIR")]
@@ -35,6 +37,11 @@ pub struct Args {
     probes: Vec<PathBuf>,
     #[command(flatten)]
     against: against::AgainstArgs,
+    #[command(flatten)]
+    attacks: attack::AttackArgs,
+    /// Also write the report as a page here: the scores, every form, neighbours, attacks, membership.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Only how likely the gold answers are; let the model answer nothing.
     #[arg(long)]
     likelihood_only: bool,
@@ -61,6 +68,8 @@ pub struct Args {
 /// When the checkpoint or the probes are wrong, the budget is too small, or the work failed.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    // Begun before the work, so that a place that cannot be written to is found out now.
+    let page = args.html.as_deref().map(AtomicFile::replace).transpose()?;
     let device = common.open_device()?;
     let started = std::time::Instant::now();
     let input = Input::open(&args.model)?;
@@ -71,6 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
         generate: !args.likelihood_only,
         answer_tokens: args.answer_tokens.map(|tokens| tokens as usize),
         eos: end_tokens(&input.checkpoint),
+        sampling: None,
     };
     let mut phases = vec![("reading".to_string(), reading)];
     let results = sets.ask(common, &pass, &input, &options, "evaluating", &mut phases)?;
@@ -81,6 +91,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut report = report(args, &input, &sets, (rows, verdict), &device, &phases);
     (report.choices, report.model_utility) = (weighed.results, weighed.utility);
     (report.forget_quality, report.membership) = (weighed.quality, membership);
+    if let Some(mut page) = page {
+        let written = page.write_all(render_html(&report).as_bytes());
+        written.map_err(|error| Error::writing(page.target(), error))?;
+        page.commit()?;
+    }
     if common.json {
         return output::print(&format!("{}\n", render_json(&report)));
     }
@@ -111,6 +126,7 @@ fn report(
     settings.extend(args.reading.settings());
     settings.insert("data_sha256".into(), json!(sets.hashes()));
     settings.extend(args.against.settings());
+    settings.extend(args.attacks.settings());
     EvalReport {
         version: env!("CARGO_PKG_VERSION").into(),
         command_line: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
@@ -124,6 +140,7 @@ fn report(
         results,
         scores: verdict.scores,
         forms: verdict.forms,
+        neighbours: verdict.neighbours,
         attacks: verdict.attacks,
         choices: Vec::new(),
         model_utility: None,

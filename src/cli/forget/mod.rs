@@ -20,7 +20,7 @@ use efface::device::Device;
 use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
-use efface::report::format;
+use efface::report::{ForgetReport, format};
 use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
 use efface::unlearn::edit::{Comparison, Dampening, Edit};
 use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, measure, write};
@@ -191,14 +191,15 @@ struct Story<'a> {
 /// When the checkpoint, the data or a setting is wrong, an output exists, the budget is too small, the work failed, or the
 /// method found nothing that may be done.
 pub fn run(args: &Args) -> Result<()> {
-    run_as(args, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect())
+    let command_line = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    report::tell(args, &remove(args, command_line)?)
 }
 
-/// Runs the command, which the report says was called so.
+/// Runs the command, which the report says was called so, but for telling what came of it.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
+pub fn remove(args: &Args, command_line: Vec<String>) -> Result<ForgetReport> {
     let common = &args.common;
     let mut phases = Phases::default();
     let measuring = args.precision.open_device(common)?;
@@ -273,7 +274,7 @@ pub fn run_as(args: &Args, command_line: Vec<String>) -> Result<()> {
     if let Some(path) = &args.outputs.patch {
         common.note(&format!("{} holds what was removed: keep it secret, or delete it", path.display()));
     }
-    report::tell(args, &report)
+    Ok(report)
 }
 
 /// Finds out before the work whether the outputs can be written.

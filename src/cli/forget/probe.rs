@@ -8,9 +8,10 @@ use efface::checkpoint::{Checkpoint, StagedCheckpoint};
 use efface::data::{InputFile, Probe, ProbeKind, ProbeSet, Sample};
 use efface::device::Device;
 use efface::eval::scores::form_scores;
-use efface::eval::{EvalOptions, FormResult, compare, evaluate, examples, extent};
+use efface::eval::{Asked, EvalOptions, FormResult, compare, evaluate, examples, extent, neighbours};
 use efface::model::Model;
 use efface::report::forget::{Example, ProbeResult, Role};
+use efface::report::neighbours::Neighbours;
 use efface::report::scores::FormScore;
 use efface::stream::{Extent, Labels, Pass, PassOptions};
 use efface::{Error, Result};
@@ -91,6 +92,7 @@ impl Probing {
                 generate: !given.likelihood_only,
                 answer_tokens: None,
                 eos: end_tokens(&input.checkpoint),
+                sampling: None,
             },
         };
         let reading = args.reading.asking(&given.probe_forms);
@@ -258,6 +260,14 @@ impl Probing {
             form_scores(&part.probes, &part.before, &part.after, part.role, &|result| self.is_held_out(part, result))
         };
         self.parts.iter().flat_map(of).collect()
+    }
+
+    /// What became of the facts that are close to those to be forgotten; nothing where nothing was asked afterwards.
+    pub fn neighbours(&self) -> Vec<Neighbours> {
+        let (forgotten, kept): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|part| part.role == Role::Forget);
+        let asked = kept.into_iter().filter(|part| !part.after.is_empty());
+        let asked = asked.map(|part| Asked { probes: &part.probes, before: &part.before, after: &part.after });
+        neighbours(forgotten.into_iter().flat_map(|part| &part.probes), asked)
     }
 
     /// Whether neither the form nor a wording of it is in the forget set.

@@ -10,7 +10,7 @@ use efface::report::forget::{
     SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
-use efface::report::scores::Scores;
+use efface::report::scores::{LeakMatrix, Scores};
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
 use efface::unlearn::methods::Trial;
@@ -119,6 +119,8 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         probes,
         scores: Scores::of(&forms),
         forms,
+        neighbours: probing.neighbours(),
+        leak: LeakMatrix::default(),
         examples,
         phases: story.phases.0.iter().map(|(p, s)| PhaseTime { phase: (*p).into(), seconds: *s }).collect(),
         device: DeviceUse {

@@ -110,7 +110,7 @@ pub fn cpu(params: &Params, logits: &[f32], targets: &[u32], state: &mut [f32]) 
 
 multiversioned! {
     /// The largest of `values` and `so_far`; a NaN is passed over and shows in the sum.
-    fn largest(values: &[f32], so_far: f32) -> f32 {
+    pub(super) fn largest(values: &[f32], so_far: f32) -> f32 {
         const LANES: usize = 16;
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [so_far; LANES];

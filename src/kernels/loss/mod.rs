@@ -1,6 +1,7 @@
 //! Kernels of cross-entropy over large vocabularies, a slice of the logits at a time.
 
 pub mod argmax;
+pub mod log_moments;
 pub mod log_sum_exp;
 pub mod logits_grad;
 pub mod sample_labels;
@@ -8,7 +9,8 @@ pub mod sample_labels;
 use crate::kernels::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] = &[argmax::KERNEL, log_sum_exp::KERNEL, logits_grad::KERNEL, sample_labels::KERNEL];
+pub const KERNELS: &[Kernel] =
+    &[argmax::KERNEL, log_moments::KERNEL, log_sum_exp::KERNEL, logits_grad::KERNEL, sample_labels::KERNEL];
 
 /// Slices of the vocabulary begin at multiples of this, so that folding them gives the same bits as folding it whole.
 pub const BLOCK: usize = 512;
@@ -22,6 +24,11 @@ const LOWEST: f32 = -3.0e38;
 /// The state of `tokens` folds before the first slice: maximum, sum, target's logit.
 pub fn initial_state(tokens: usize) -> Vec<f32> {
     [LOWEST, 0.0, 0.0].repeat(tokens)
+}
+
+/// The moments of `tokens` folds before the first slice: maximum, sum, target's logit, first and second moment.
+pub fn initial_moments(tokens: usize) -> Vec<f32> {
+    [LOWEST, 0.0, 0.0, 0.0, 0.0].repeat(tokens)
 }
 
 /// The best of `tokens` positions before the first slice: bits of a score, column.

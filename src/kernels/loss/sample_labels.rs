@@ -26,11 +26,14 @@ kernel_params! {
         seed_low: u32,
         /// Upper half of the seed.
         seed_high: u32,
+        /// What logits are divided by: the noise is multiplied instead.
+        temperature: f32,
     }
 }
 
 /// Folds `logits` `[tokens, width]` into `best` `[tokens, 2]`: bits of the highest noisy logit, and its column. `keys`
-/// `[tokens, 2]` holds each token's sample number and position.
+/// `[tokens, 2]` holds each token's sample number and position. Tokens are drawn from the softmax of logits divided by
+/// `temperature`, above 0: 1 is the model's own distribution.
 ///
 /// # Errors
 /// When a buffer is too small or the device failed.
@@ -40,6 +43,7 @@ pub fn run(
     width: usize,
     first_column: usize,
     seed: u64,
+    temperature: f32,
     keys: &Buffer,
     logits: &Buffer,
     best: &Buffer,
@@ -51,6 +55,7 @@ pub fn run(
         first_column: index(first_column)?,
         seed_low,
         seed_high,
+        temperature,
     };
     launch(device, KERNEL.name, "", &params, &[keys, logits, best], row_grid(tokens), cost(&params), |buffers| {
         cpu(&params, &buffers.read(1), &buffers.read(2), &mut buffers.write(3));
@@ -60,7 +65,7 @@ pub fn run(
 /// What one launch costs: about 60 operations a column for the random bits and 14 for the noise.
 pub fn cost(params: &Params) -> Cost {
     let count = u64::from(params.tokens) * u64::from(params.width);
-    Cost { bytes: 4 * (count + 6 * u64::from(params.tokens)), operations: 74 * count }
+    Cost { bytes: 4 * (count + 6 * u64::from(params.tokens)), operations: 75 * count }
 }
 
 /// Columns that share a counter of the generator.
@@ -85,10 +90,11 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 /// The columns of a row with their logits and noise.
 fn noisy<R: Real>(params: &Params, key: [u32; 2], row: &[R]) -> impl Iterator<Item = R> {
     let seed = [params.seed_low, params.seed_high];
+    let temperature = R::real(f64::from(params.temperature));
     let first_counter = params.first_column / PER_COUNTER;
     (first_counter..).zip(row.chunks(PER_COUNTER as usize)).flat_map(move |(counter, logits)| {
         let bits = philox([key[0], key[1], counter, 0], seed);
-        logits.iter().zip(bits).map(|(logit, bits)| *logit + gumbel(uniform_number(bits)))
+        logits.iter().zip(bits).map(move |(logit, bits)| *logit + temperature * gumbel(uniform_number(bits)))
     })
 }
 

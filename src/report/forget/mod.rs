@@ -19,8 +19,9 @@ pub use verdict::{Answer, Finding, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::neighbours::Neighbours;
 use super::number;
-use super::scores::{FormScore, Scores};
+use super::scores::{FormScore, LeakMatrix, Scores};
 
 /// What a `forget` run did, to what, with what effect.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -61,6 +62,12 @@ pub struct ForgetReport {
     /// What became of what the old model knew, in each form: the run's line of a leak matrix.
     #[serde(default)]
     pub forms: Vec<FormScore>,
+    /// What became of the facts that are close to those to be forgotten.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbours>,
+    /// What models leak that forgot in one form alone, where some were made: a line each.
+    #[serde(default)]
+    pub leak: LeakMatrix,
     /// A few questions with the answers before and after.
     pub examples: Vec<Example>,
     /// How long the phases took, in order.

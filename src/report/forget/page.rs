@@ -1,16 +1,14 @@
 //! The report as a page. Its first screen answers four questions; what follows is the evidence, then how it was made.
 
-use serde_json::Value;
-
 use super::pictures::{self, heading, in_order};
-use super::summary::{kept_share, probe_cells};
+use super::summary::probe_cells;
 use super::verdict::{Answer, Finding, Verdict};
 use super::{ForgetReport, Role};
-use crate::report::escape;
-use crate::report::format::{bytes, count, counted, fixed, number, percent, seconds, signed_percent};
+use crate::report::format::{count, counted, fixed, number, percent, signed_percent};
 use crate::report::html::{Card, Document, Tone};
-use crate::report::scores;
+use crate::report::scores::LeakMatrix;
 use crate::report::table::Table;
+use crate::report::{escape, neighbours, provenance, scores};
 
 /// Longer names are shortened in the summary; the tables have them in full.
 const LONGEST_NAME: usize = 60;
@@ -92,6 +90,11 @@ fn before_and_after(page: &mut Document, report: &ForgetReport) {
     if report.forms.iter().any(|form| form.known > 0) {
         page.table(&scores::table(&report.forms));
     }
+    leaks(page, report);
+    if let Some(picture) = neighbours::picture(&report.neighbours) {
+        page.figure(picture.draw(), "Facts to be kept, by what they share with those to be forgotten.");
+        page.table(&neighbours::table(&report.neighbours));
+    }
     let Some(picture) = pictures::before_after(report) else {
         return page.paragraph("No probes were given, so nothing is known about the answers of the edited model.");
     };
@@ -127,6 +130,20 @@ fn before_and_after(page: &mut Document, report: &ForgetReport) {
     page.table(&table);
     page.paragraph(
         "Probability: of the gold answer, exp of its mean log-probability per token, averaged over the probes. Kept: after divided by before. Exact: greedy decoding gives the gold answer. ROUGE-L: recall of the gold answer in the decoded one.",
+    );
+}
+
+/// What is left in every form, beside models that forgot in one form alone where there are some.
+fn leaks(page: &mut Document, report: &ForgetReport) {
+    let alone = !report.leak.forgotten_in.is_empty();
+    let leak = if alone { report.leak.clone() } else { LeakMatrix::of_run("this removal", &report.forms) };
+    if leak.known.iter().all(|known| *known == 0) {
+        return;
+    }
+    let others = if alone { "A row is a model that forgot in the form it is named after. " } else { "" };
+    page.figure(
+        leak.picture().draw(),
+        &format!("{others}A cell is the share of the facts known in a form that the edited model still answers in it."),
     );
 }
 
@@ -241,73 +258,18 @@ fn provenance(page: &mut Document, report: &ForgetReport) {
     page.section("How this was made");
     let model = &report.model;
     let device = &report.device;
-    let memory = |peak: Option<u64>, budget: Option<u64>| {
-        let peak = peak.map_or("peak not measured".to_owned(), |p| format!("{} at the peak", bytes(p)));
-        format!("{peak}, {}", budget.map_or("no limit".to_owned(), |b| format!("limit {}", bytes(b))))
-    };
     let mut pairs = vec![
-        ("command", command_line(&report.command_line)),
+        ("command", provenance::command_line(&report.command_line)),
         ("seed", report.seed.to_string()),
         ("model", model.path.clone()),
         ("SHA-256 before", model.sha256_before.clone()),
         ("SHA-256 after", model.sha256_after.clone().unwrap_or_else(|| "no checkpoint was written".into())),
         ("device", device.name.clone()),
-        ("device memory", memory(device.memory_peak, device.memory_budget)),
-        ("host memory", memory(device.host_memory_peak, device.host_memory_budget)),
+        ("device memory", provenance::memory(device.memory_peak, device.memory_budget)),
+        ("host memory", provenance::memory(device.host_memory_peak, device.host_memory_budget)),
     ];
     pairs.extend(report.outputs.iter().map(|o| (o.what.as_str(), o.path.clone())));
     let owned: Vec<(String, String)> = pairs.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
     page.settings(&owned);
-    if !report.data.is_empty() {
-        page.subsection("Data");
-        let mut table = Table::new(&["file", "used for", ">records", ">samples", ">tokens", "SHA-256"]);
-        for file in &report.data {
-            let hash = escape::shorten(&file.sha256, 17);
-            table.row([
-                file.path.clone(),
-                file.used_for.clone(),
-                count(file.records),
-                count(file.samples),
-                count(file.tokens),
-                hash,
-            ]);
-        }
-        page.table(&table);
-    }
-    if !report.phases.is_empty() {
-        page.subsection("Time");
-        let total: f64 = report.phases.iter().map(|p| p.seconds).sum();
-        let mut table = Table::new(&["phase", ">time", ">share"]);
-        for phase in &report.phases {
-            table.row([phase.phase.clone(), seconds(phase.seconds), kept_share(phase.seconds, total)]);
-        }
-        table.row(["all".to_owned(), seconds(total), String::new()]);
-        page.table(&table);
-    }
-    if !report.settings.is_empty() {
-        page.subsection("Settings");
-        let pairs: Vec<_> = report.settings.iter().map(|(name, value)| (name.clone(), setting(value))).collect();
-        page.settings(&pairs);
-    }
-}
-
-/// The command as one would type it again.
-fn command_line(arguments: &[String]) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quoted = arguments.iter().map(|a| match a {
-        a if !a.is_empty() && a.chars().all(plain) => a.clone(),
-        a => format!("'{}'", a.replace('\'', r"'\''")),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-fn setting(value: &Value) -> String {
-    match value {
-        Value::Null => "not set".into(),
-        Value::Bool(true) => "yes".into(),
-        Value::Bool(false) => "no".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(setting).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
+    provenance::evidence(page, &report.data, &report.phases, &report.settings);
 }

@@ -83,14 +83,3 @@ fn kept(probe: &ProbeResult, forget: bool) -> Option<Kept<'_>> {
         (p, e) => p.or(e),
     }
 }
-
-/// The 95 % interval of a share of `hits` in `probes` (Wilson 1927).
-pub(super) fn wilson(hits: u64, probes: u64) -> [f64; 2] {
-    const Z: f64 = 1.959_964;
-    let n = probes.max(1) as f64;
-    let share = hits as f64 / n;
-    let centre = share + Z * Z / (2.0 * n);
-    let spread = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    [((centre - spread) / scale).max(0.0), ((centre + spread) / scale).min(1.0)]
-}

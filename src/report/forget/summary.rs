@@ -5,6 +5,7 @@ use super::verdict::Verdict;
 use super::{Change, ForgetReport, ProbeResult};
 use crate::report::escape;
 use crate::report::format::{count, percent};
+use crate::report::neighbours;
 use crate::report::table::Table;
 
 /// The summary as text, each line ended by a line break. `max_width` is the terminal's width, if there is one: tables
@@ -19,6 +20,10 @@ pub fn render_text(report: &ForgetReport, max_width: Option<usize>) -> String {
     out.push('\n');
     if !report.probes.is_empty() {
         out.push_str(&probe_table(report).to_text(max_width));
+        out.push('\n');
+    }
+    if !report.neighbours.is_empty() {
+        out.push_str(&neighbours::table(&report.neighbours).to_text(max_width));
         out.push('\n');
     }
     let findings = [
@@ -92,7 +97,7 @@ pub(super) fn probe_cells(probe: &ProbeResult) -> [String; 10] {
 }
 
 /// `part / whole` as a percentage; nothing where there is no whole.
-pub(super) fn kept_share(part: f64, whole: f64) -> String {
+fn kept_share(part: f64, whole: f64) -> String {
     if whole == 0.0 { String::new() } else { percent(part / whole) }
 }
 

@@ -6,10 +6,11 @@
 
 use serde::Serialize;
 
-use super::side::{KNOWN, Kept, Side, wilson};
+use super::side::{KNOWN, Kept, Side};
 use super::{ForgetReport, UtilityGuard};
 use crate::report::escape::shorten;
 use crate::report::format::{count, counted, number, percent};
+use crate::stats::wilson;
 
 /// A forgotten form keeps at most this share.
 const FORGOTTEN: f64 = 0.30;

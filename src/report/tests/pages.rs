@@ -5,12 +5,15 @@ use std::fs;
 use serde_json::Value;
 
 use super::{markup, sample};
-use crate::report::eval::{self, EvalResult};
-use crate::report::forget::{UtilityGuard, render_html, render_json, render_text};
+use crate::report::eval::{self, AttackResult, EvalResult, MembershipResult};
+use crate::report::forget::{Role, UtilityGuard, render_html, render_json, render_text};
 use crate::report::format::{number, percent};
 use crate::report::html::{Document, Tone};
+use crate::report::neighbours::{Kinship, Neighbours};
+use crate::report::scores::{FormScore, LeakMatrix, Scores};
 use crate::report::svg::*;
 use crate::report::{EvalReport, ForgetReport, write_report};
+use crate::stats::wilson;
 
 fn cases() -> Vec<(&'static str, ForgetReport)> {
     vec![
@@ -234,4 +237,105 @@ fn a_training_is_shown_point_by_point() {
     let row = |phase: &str| page.matches(&format!("<td>{phase}</td>")).count();
     assert_eq!((row("training"), row("recalibration")), (3, 2));
     assert!(!render_html(&sample::good(1)).contains("What forgetting costs"));
+}
+
+/// What `efface eval` measured against a baseline, with everything that can be in it.
+fn evaluated() -> EvalReport {
+    let form = |form: &str, role: Role, known: u64, still: u64| {
+        let right = if role == Role::Forget { known - still } else { still };
+        FormScore {
+            form: form.into(),
+            role,
+            held_out: true,
+            probes: known + 3,
+            known_probes: known,
+            known,
+            still,
+            right: Some(right as f64 / known as f64),
+            interval: wilson(right, known),
+        }
+    };
+    let forms = |still: u64| {
+        vec![
+            form("statement", Role::Forget, 40, still),
+            form("cloze", Role::Forget, 40, 1),
+            form("cloze", Role::Retain, 50, 49),
+        ]
+    };
+    let attack = |name: &str, still: u64| AttackResult {
+        name: name.into(),
+        scores: Scores::of(&forms(still)),
+        forms: forms(still),
+    };
+    let close = Neighbours {
+        probes: 30,
+        known_probes: 25,
+        known_facts: 20,
+        still: 24,
+        kept: Some(0.96),
+        interval: wilson(24, 25),
+        ..Neighbours::new(Kinship::OtherSubject)
+    };
+    EvalReport {
+        version: "0.1.0".into(),
+        model: "edited".into(),
+        scores: Scores::of(&forms(2)),
+        forms: forms(2),
+        neighbours: vec![close, Neighbours { probes: 4, ..Neighbours::new(Kinship::OtherRelation) }],
+        attacks: vec![attack("rounded to 4 bits", 3), attack("sampled 8 times at temperature 1", 20)],
+        membership: vec![MembershipResult { score: "Min-20%++".into(), auc: Some(0.512) }],
+        ..EvalReport::default()
+    }
+}
+
+#[test]
+fn an_evaluation_is_a_page_with_its_scores_first() {
+    let report = evaluated();
+    let page = eval::render_html(&report);
+    let place = |part: &str| page.find(part).unwrap_or_else(|| panic!("no {part}"));
+    let order = [
+        "Form diversity: worst 95.0%, mean 96.2%. Accuracy: 97.1%.",
+        // The strongest attack: 21 of 80 come back.
+        "What stays gone under attack?",
+        "73.8%",
+        "Right outcomes in every form",
+        "What is kept of the neighbours of what was to be forgotten",
+        "What attacks bring back",
+        "Can members of the training data be told from others?",
+        "How this was made",
+    ];
+    assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])), "{:?}", order.map(place));
+    assert!(page.contains("25 known probes") && !page.contains("<script") && !page.contains("src="));
+    let text = eval::render_text(&report, None);
+    assert!(
+        text.contains("same relation, other subject") && text.contains("96.0%") && text.contains("0.512"),
+        "{text}"
+    );
+    let back: EvalReport = serde_json::from_str(&eval::render_json(&report)).unwrap();
+    // Figures read back without their last bit; counts and names are exact.
+    let exact = |report: &EvalReport| {
+        let close = report.neighbours.iter().map(|group| (group.kinship, group.known_probes, group.still));
+        let attacks = report.attacks.iter().map(|attack| (attack.name.clone(), attack.forms.len()));
+        (close.collect::<Vec<_>>(), attacks.collect::<Vec<_>>())
+    };
+    assert_eq!(exact(&back), exact(&report));
+    // Nothing was measured: still a page, without pictures of nothing.
+    let empty = eval::render_html(&EvalReport::default());
+    assert!(empty.contains("What the model answers") && !empty.contains("<svg"));
+    let hostile = EvalReport { model: "<script>alert(1)</script>".into(), ..evaluated() };
+    assert!(!eval::render_html(&hostile).contains("<script"));
+}
+
+#[test]
+fn a_removal_shows_its_line_of_the_leak_matrix() {
+    let mut report = sample::good(4);
+    report.forms = evaluated().forms;
+    report.neighbours = evaluated().neighbours;
+    let page = render_html(&report);
+    for part in ["What leaks into other forms", "this removal", "statement: 5.0%", "same subject, other relation"] {
+        assert!(page.contains(part), "{part}");
+    }
+    report.leak = LeakMatrix::of_run("question alone", &report.forms);
+    let page = render_html(&report);
+    assert!(page.contains("question alone") && !page.contains("this removal"));
 }

@@ -1,10 +1,15 @@
 //! What `efface eval` has to say: how well a model answers, for each file and form.
 
+mod page;
+
+pub use page::render_html;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::forget::{DataFile, DeviceUse, PhaseTime};
+use super::forget::{DataFile, DeviceUse, PhaseTime, Role};
 use super::format::{count, fixed, percent};
+use super::neighbours::{self, Neighbours};
 use super::number;
 use super::scores::{FormScore, Scores, table as forms_table};
 use super::table::Table;
@@ -38,6 +43,9 @@ pub struct EvalReport {
     /// With a baseline: what became of what it knew, in each form.
     #[serde(default)]
     pub forms: Vec<FormScore>,
+    /// With a baseline: what became of the facts that are close to those to be forgotten.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbours>,
     /// Attacks on the model, each with its own forms.
     #[serde(default)]
     pub attacks: Vec<AttackResult>,
@@ -140,26 +148,51 @@ pub struct EvalResult {
     pub rouge_l: Option<f64>,
 }
 
-/// The report as a text table, one heading a file, each line ended by a line break.
+/// The report as text tables, one heading a file, each line ended by a line break.
 pub fn render_text(report: &EvalReport, max_width: Option<usize>) -> String {
     let mut out: String = report.scores.lines().into_iter().map(|line| super::escape::terminal(&line) + "\n").collect();
+    let mut tables = Vec::new();
     if !report.forms.is_empty() {
-        out.push('\n');
-        out.push_str(&forms_table(&report.forms).to_text(max_width));
-        out.push('\n');
+        tables.push(forms_table(&report.forms));
+    }
+    if !report.neighbours.is_empty() {
+        tables.push(neighbours::table(&report.neighbours));
     }
     if !report.attacks.is_empty() {
-        out.push_str(&attack_table(report).to_text(max_width));
-        out.push('\n');
+        tables.push(attack_table(report));
     }
+    tables.push(result_table(report));
+    if !report.choices.is_empty() {
+        tables.push(choice_table(report));
+    }
+    if !report.membership.is_empty() {
+        tables.push(membership_table(report));
+    }
+    for table in tables {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&table.to_text(max_width));
+    }
+    for (name, figure) in tofu_figures(report) {
+        out.push_str(&format!("{name:<16}{figure}\n"));
+    }
+    for warning in &report.warnings {
+        out.push_str(&format!("warning: {}\n", super::escape::terminal(warning)));
+    }
+    out
+}
+
+/// Every file and form by itself.
+fn result_table(report: &EvalReport) -> Table {
     let mut table = Table::new(&["form", ">probes", ">probability", ">exact", ">ROUGE-L", ">loss"]);
     let mut file = None;
+    let share = |value: Option<f64>| value.map_or(String::new(), percent);
     for result in &report.results {
         if file != Some(&result.file) {
             table.heading(result.file.clone());
             file = Some(&result.file);
         }
-        let share = |value: Option<f64>| value.map_or(String::new(), percent);
         table.row([
             result.form.clone(),
             count(result.probes),
@@ -169,56 +202,72 @@ pub fn render_text(report: &EvalReport, max_width: Option<usize>) -> String {
             result.loss.map_or(String::new(), |l| fixed(l, 3)),
         ]);
     }
-    out.push_str(&table.to_text(max_width));
-    if !report.choices.is_empty() {
-        out.push('\n');
-        let mut table =
-            Table::new(&["form", ">with wrong answers", ">choice", ">95 % interval", ">truth", ">among options"]);
-        let mut file = None;
-        for choice in &report.choices {
-            if file != Some(&choice.file) {
-                table.heading(choice.file.clone());
-                file = Some(&choice.file);
-            }
-            let [low, high] = choice.interval;
-            table.row([
-                choice.form.clone(),
-                count(choice.probes),
-                percent(choice.accuracy),
-                format!("{} to {}", percent(low), percent(high)),
-                fixed(choice.truth, 3),
-                percent(choice.option_probability),
-            ]);
+    table
+}
+
+/// Gold answers against wrong ones.
+fn choice_table(report: &EvalReport) -> Table {
+    let titles = ["form", ">with wrong answers", ">choice", ">95 % interval", ">truth", ">among options"];
+    let mut table = Table::new(&titles);
+    let mut file = None;
+    for choice in &report.choices {
+        if file != Some(&choice.file) {
+            table.heading(choice.file.clone());
+            file = Some(&choice.file);
         }
-        out.push_str(&table.to_text(max_width));
+        let [low, high] = choice.interval;
+        table.row([
+            choice.form.clone(),
+            count(choice.probes),
+            percent(choice.accuracy),
+            format!("{} to {}", percent(low), percent(high)),
+            fixed(choice.truth, 3),
+            percent(choice.option_probability),
+        ]);
     }
-    if let Some(utility) = report.model_utility {
-        out.push_str(&format!("model utility   {}\n", fixed(utility, 4)));
-    }
-    if let Some(quality) = report.forget_quality {
-        let (p, distance) = (super::format::number(quality.p_value), fixed(quality.statistic, 3));
-        out.push_str(&format!("forget quality  p = {p} (KS distance {distance}, {} probes)\n", quality.probes));
-    }
-    for result in &report.membership {
-        let auc = result.auc.map_or("unknown".into(), |auc| fixed(auc, 3));
-        out.push_str(&format!("membership by {}: area under the curve {auc}\n", result.score));
-    }
-    for warning in &report.warnings {
-        out.push_str(&format!("warning: {}\n", super::escape::terminal(warning)));
-    }
-    out
+    table
 }
 
 /// The forgotten facts that come back, before any attack and after each.
 fn attack_table(report: &EvalReport) -> Table {
-    let mut table = Table::new(&["attack", ">worst form", ">mean form", ">accuracy"]);
+    let mut table = Table::new(&["attack", ">worst form", ">mean form", ">accuracy", ">facts known", ">recovered"]);
     let share = |value: Option<f64>| value.map_or(String::new(), percent);
-    let rows =
-        std::iter::once(("none", &report.scores)).chain(report.attacks.iter().map(|a| (a.name.as_str(), &a.scores)));
-    for (name, scores) in rows {
-        table.row([name.to_string(), share(scores.worst_form), share(scores.mean_form), share(scores.accuracy)]);
+    let none = ("none", &report.scores, &report.forms);
+    let rows = std::iter::once(none).chain(report.attacks.iter().map(|a| (a.name.as_str(), &a.scores, &a.forms)));
+    for (name, scores, forms) in rows {
+        let (known, still) = recovered(forms);
+        let figures = [scores.worst_form, scores.mean_form, scores.accuracy].map(share);
+        table.row([name.to_string()].into_iter().chain(figures).chain([count(known), count(still)]));
     }
     table
+}
+
+/// How many facts to be forgotten were known, every form counted, and how many of them are recovered.
+fn recovered(forms: &[FormScore]) -> (u64, u64) {
+    let forms = forms.iter().filter(|form| form.role == Role::Forget);
+    forms.fold((0, 0), |(known, still), form| (known + form.known, still + form.still))
+}
+
+/// The areas under the curves of membership inference.
+fn membership_table(report: &EvalReport) -> Table {
+    let mut table = Table::new(&["membership by", ">area under the curve"]);
+    for result in &report.membership {
+        table.row([result.score.clone(), result.auc.map_or("unknown".into(), |auc| fixed(auc, 3))]);
+    }
+    table
+}
+
+/// TOFU's two figures, where they were measured.
+fn tofu_figures(report: &EvalReport) -> Vec<(&'static str, String)> {
+    let mut figures = Vec::new();
+    if let Some(utility) = report.model_utility {
+        figures.push(("model utility", fixed(utility, 4)));
+    }
+    if let Some(quality) = report.forget_quality {
+        let (p, distance) = (super::format::number(quality.p_value), fixed(quality.statistic, 3));
+        figures.push(("forget quality", format!("p = {p} (KS distance {distance}, {} probes)", quality.probes)));
+    }
+    figures
 }
 
 /// The report as JSON. It reads back as an [`EvalReport`].

@@ -1,10 +1,16 @@
-//! `efface demo`: the main job on a small model and data that come with the program.
+//! `efface demo`: the main job on a small model and data that come with the program, and what leaks from form to form
+//! (`leak.rs`); `text.rs` says what came of it.
+
+mod leak;
+mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
+use efface::report::forget::render_json;
+use efface::report::write_report;
 use efface::{Error, Result};
 
 use super::common::Common;
@@ -12,21 +18,22 @@ use super::{forget, output};
 
 /// What comes with the program: names below the demo's directory, and contents.
 const FILES: [(&str, &[u8]); 9] = [
-    ("model/config.json", include_bytes!("../../demo/model/config.json")),
-    ("model/model.safetensors", include_bytes!("../../demo/model/model.safetensors")),
-    ("model/tokenizer.json", include_bytes!("../../demo/model/tokenizer.json")),
-    ("model/tokenizer_config.json", include_bytes!("../../demo/model/tokenizer_config.json")),
-    ("data/forget.jsonl", include_bytes!("../../demo/data/forget.jsonl")),
-    ("data/retain.jsonl", include_bytes!("../../demo/data/retain.jsonl")),
-    ("data/probes/forget.jsonl", include_bytes!("../../demo/data/probes/forget.jsonl")),
-    ("data/probes/neighbours.jsonl", include_bytes!("../../demo/data/probes/neighbours.jsonl")),
-    ("data/probes/retain.jsonl", include_bytes!("../../demo/data/probes/retain.jsonl")),
+    ("model/config.json", include_bytes!("../../../demo/model/config.json")),
+    ("model/model.safetensors", include_bytes!("../../../demo/model/model.safetensors")),
+    ("model/tokenizer.json", include_bytes!("../../../demo/model/tokenizer.json")),
+    ("model/tokenizer_config.json", include_bytes!("../../../demo/model/tokenizer_config.json")),
+    ("data/forget.jsonl", include_bytes!("../../../demo/data/forget.jsonl")),
+    ("data/retain.jsonl", include_bytes!("../../../demo/data/retain.jsonl")),
+    ("data/probes/forget.jsonl", include_bytes!("../../../demo/data/probes/forget.jsonl")),
+    ("data/probes/neighbours.jsonl", include_bytes!("../../../demo/data/probes/neighbours.jsonl")),
+    ("data/probes/retain.jsonl", include_bytes!("../../../demo/data/probes/retain.jsonl")),
 ];
 
 /// Make a small model forget some of the invented people it knows, and look at what is left.
 ///
 /// The model knows a hundred people, and tells of them in twenty wordings. It is shown eight of them in four wordings, forgets
-/// them, and is asked about everybody in all twenty. Model and data come with the program; nothing is computed beforehand.
+/// them, and is asked about everybody in all twenty. Then it forgets them in one form alone, five times, and each time is asked
+/// in the other words of all five. Model and data come with the program; nothing is computed beforehand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  efface demo --out /tmp/efface-demo")]
 pub struct Args {
@@ -62,23 +69,19 @@ pub fn run(args: &Args) -> Result<()> {
             for_a_shell(&command)
         ))?;
     }
-    let parsed = Forget::try_parse_from(std::iter::once("forget".to_string()).chain(command.iter().skip(2).cloned()));
-    let parsed = parsed.map_err(|error| Error::Failed(format!("the demo's own call is wrong: {error}")))?;
-    forget::run_as(&parsed.args, command)?;
-    if common.json {
-        return Ok(());
+    let mut report = forget::remove(&parse::<Forget>(&command)?.args, command)?;
+    report.leak = leak::matrix(&directory, common)?;
+    write_report(&directory.join("report"), &report)?;
+    match common.json {
+        true => output::print(&format!("{}\n", render_json(&report))),
+        false => output::print(&text::summary(&report, &directory, output::columns())),
     }
-    let at = |name: &str| quoted(&directory.join(name).display().to_string());
-    output::print(&format!(
-        "\nNext: open {}, or ask the edited model yourself, or undo it:\n\n  efface eval --eos --model {} --probes {}\n  \
-         efface revert --model {} --patch {} --out {}\n",
-        at("report/report.html"),
-        at("edited"),
-        at("data/probes/forget.jsonl"),
-        at("edited"),
-        at("removal.patch"),
-        at("restored"),
-    ))
+}
+
+/// The arguments of a command that the demo calls, read as the command line reads them.
+fn parse<C: Parser>(command: &[String]) -> Result<C> {
+    let wrong = |error: clap::Error| Error::Failed(format!("the demo's own call is wrong: {error}"));
+    C::try_parse_from(command.iter().skip(1)).map_err(wrong)
 }
 
 /// `efface-demo`, or the first of `efface-demo-2`, ... that does not exist.
@@ -106,7 +109,7 @@ fn unpack(directory: &Path) -> Result<()> {
 /// The call of `forget` that the demo makes.
 fn command(directory: &Path, common: &Common) -> Vec<String> {
     let at = |name: &str| directory.join(name).display().to_string();
-    let mut command = vec!["efface".into(), "forget".into()];
+    let mut command: Vec<String> = vec!["efface".into(), "forget".into()];
     let mut add = |flag: &str, values: &[String]| {
         command.push(flag.to_string());
         command.extend_from_slice(values);
