@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::{FAMILIES, GOLDEN, Golden, cpu, gpu};
 use efface::Error;
 use efface::device::{Choice, open};
-use efface::eval::{Continuation, EvalOptions, Prompt, evaluate, greedy};
+use efface::eval::{Continuation, EvalOptions, Prompt, evaluate, greedy, sampled};
 use efface::model::batch::Tokens;
 use efface::stream::{Pass, PassOptions};
 
@@ -201,5 +201,47 @@ fn an_evaluation_tells_apart_what_is_known() {
         let options = EvalOptions { generate: false, ..EvalOptions::default() };
         let quick = evaluate(&pass, &probes.probes, None, &options, &|_, _| {}).unwrap();
         assert_eq!((quick[0].exact_match(), quick[0].probability()), (None, results[0].probability()));
+    }
+}
+
+/// Drawn tokens follow the model's distribution: their frequencies against the probabilities of a pass. And a draw depends on seed
+/// and place alone.
+#[test]
+fn drawn_tokens_have_the_models_frequencies_and_depend_on_nothing_else() {
+    const DRAWS: usize = 600;
+    for device in [cpu(), gpu()] {
+        let golden = Golden::open("llama");
+        let pass = golden.pass(&device, PassOptions::default());
+        let vocabulary = golden.model.config.vocabulary;
+        let ids = vec![3u32, 1, 4];
+        let draws = if device.is_cpu() { DRAWS } else { DRAWS / 4 };
+        let prompts: Vec<Prompt<'_>> = (0..draws).map(|_| Prompt { ids: &ids, max_new: 1 }).collect();
+        let drawn = sampled(&pass, &prompts, &[], 11, &|_, _| {}).unwrap();
+        let targets = |target: usize| vec![u32::MAX, u32::MAX, target as u32];
+        let asked: Vec<Arc<Tokens>> =
+            (0..vocabulary).map(|v| Arc::new(Tokens { ids: ids.clone(), targets: targets(v), number: 0 })).collect();
+        let losses = pass.losses(&asked, &|_, _| {}).unwrap();
+        let mut chi = 0.0;
+        for (token, loss) in losses.iter().enumerate() {
+            let expected = draws as f64 * (-loss.sum()).exp();
+            let count = drawn.iter().filter(|text| text.ids == [token as u32]).count() as f64;
+            chi += (count - expected).powi(2) / expected;
+        }
+        // χ² of V − 1 degrees of freedom: mean V − 1, variance 2 (V − 1); five deviations.
+        let freedom = vocabulary as f64 - 1.0;
+        assert!((chi - freedom).abs() < 5.0 * (2.0 * freedom).sqrt(), "{chi} for {freedom} on {}", device.name());
+
+        let prompts = others(&golden);
+        let at = |seed: u64, which: &[(Vec<u32>, usize)]| {
+            let prompts: Vec<_> = which.iter().map(|(ids, max_new)| Prompt { ids, max_new: *max_new }).collect();
+            sampled(&pass, &prompts, &[], seed, &|_, _| {}).unwrap()
+        };
+        let whole = at(7, &prompts);
+        assert_eq!(at(7, &prompts[..4]), whole[..4], "company matters on {}", device.name());
+        assert_ne!(at(8, &prompts), whole);
+        device.set_memory(1);
+        let refused = sampled(&pass, &[Prompt { ids: &prompts[1].0, max_new: 9 }], &[], 7, &|_, _| {});
+        assert!(matches!(refused, Err(Error::Budget { .. })));
+        device.set_memory(u64::MAX);
     }
 }

@@ -1,9 +1,9 @@
-//! Greedy decoding: every prompt is continued by the likeliest token, again and again, until an end token comes or a limit
-//! is reached. Prompts of different lengths go together, and a finished one leaves the batch.
+//! Decoding: every prompt is continued by the likeliest token, or by one drawn from the model's distribution, again and again,
+//! until an end token comes or a limit is reached. Prompts of different lengths go together, and a finished one leaves the batch.
 
 use std::cmp::Reverse;
 
-use crate::stream::{Decoder, Extent, Pass, Progress};
+use crate::stream::{Decoder, Extent, Pass, Pick, Progress};
 use crate::{Error, Result};
 
 /// What is to be continued, and how far.
@@ -31,6 +31,31 @@ pub struct Continuation {
 /// When a prompt is empty, longer than the model's context or has a token outside the vocabulary;
 /// [`Error::Budget`] when not even one prompt fits the memory budget; or when the device failed.
 pub fn greedy(pass: &Pass, prompts: &[Prompt<'_>], eos: &[u32], progress: Progress<'_>) -> Result<Vec<Continuation>> {
+    continued(pass, prompts, eos, Pick::Likeliest, progress)
+}
+
+/// As [`greedy`], with tokens drawn from the model's distribution (at temperature 1). What is drawn for a prompt depends on the
+/// `seed` and the prompt's place, and not on which prompts went together.
+///
+/// # Errors
+/// As [`greedy`].
+pub fn sampled(
+    pass: &Pass,
+    prompts: &[Prompt<'_>],
+    eos: &[u32],
+    seed: u64,
+    progress: Progress<'_>,
+) -> Result<Vec<Continuation>> {
+    continued(pass, prompts, eos, Pick::Drawn { seed }, progress)
+}
+
+fn continued(
+    pass: &Pass,
+    prompts: &[Prompt<'_>],
+    eos: &[u32],
+    pick: Pick,
+    progress: Progress<'_>,
+) -> Result<Vec<Continuation>> {
     let (context, vocabulary) = (pass.model.config.context, pass.model.config.vocabulary as u32);
     check(prompts, context, vocabulary)?;
     let extent =
@@ -44,12 +69,13 @@ pub fn greedy(pass: &Pass, prompts: &[Prompt<'_>], eos: &[u32], progress: Progre
         return Ok(continuations);
     }
     let wanted: Vec<Extent> = order.iter().map(|i| extents[*i]).collect();
-    let decoder = Decoder::new(pass, &wanted)?;
+    let decoder = Decoder::new(pass, &wanted)?.with_pick(pick);
     let total = wanted.iter().map(|extent| extent.new as u64).sum();
     let mut done = 0;
     for batch in order.chunks(decoder.plan().sequences) {
         let given: Vec<(&[u32], usize)> = batch.iter().map(|i| (prompts[*i].ids, extents[*i].new)).collect();
-        let (mut sequences, mut next) = decoder.start(&given)?;
+        let numbers: Vec<u32> = batch.iter().map(|i| *i as u32).collect();
+        let (mut sequences, mut next) = decoder.start(&given, &numbers)?;
         let mut live = batch.to_vec();
         loop {
             // From the end, since the last one takes the place of one that leaves.

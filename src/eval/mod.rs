@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `decode.rs` | [`greedy`]: the likeliest continuation of prompts, with a key-value cache |
+//! | `decode.rs` | [`greedy`] and [`sampled`]: the likeliest continuation of prompts, or a drawn one, with a key-value cache |
 //! | `metrics.rs` | probability, exact match, ROUGE-L, perplexity: the definitions |
 //! | `mod.rs` | [`evaluate`]: probes to [`FormResult`]s, one for each file and form |
 //! | `compare.rs` | two evaluations of the same probes: what changed, and examples of it |
@@ -26,7 +26,7 @@ pub mod tofu;
 use std::sync::Arc;
 
 pub use compare::{Kept, compare, examples};
-pub use decode::{Continuation, Prompt, greedy};
+pub use decode::{Continuation, Prompt, greedy, sampled};
 
 use crate::Result;
 use crate::data::{Encoder, Probe, ProbeKind};

@@ -19,6 +19,20 @@ use crate::model::weights::StageWeights;
 use crate::model::{Model, Stage, attention, embedding, mlp};
 use crate::{Element, Error, Result};
 
+/// Which token follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// The likeliest.
+    #[default]
+    Likeliest,
+    /// One drawn from the model's distribution. A draw depends on the seed, the sequence's number and the token's place in it, and
+    /// not on what else is continued.
+    Drawn {
+        /// Seed of the draws.
+        seed: u64,
+    },
+}
+
 /// A model ready to continue sequences.
 pub struct Decoder<'a> {
     device: &'a Device,
@@ -28,6 +42,7 @@ pub struct Decoder<'a> {
     plan: DecodePlan,
     loader: Loader,
     rotary: Option<Buffer>,
+    pick: Pick,
     /// What one way through the model needs, in order.
     visits: Vec<Visit>,
 }
@@ -43,6 +58,8 @@ pub struct Sequences {
     places: usize,
     /// Tokens cached, for each sequence by its place.
     lengths: Vec<usize>,
+    /// Its number, by which tokens are drawn.
+    numbers: Vec<u32>,
 }
 
 /// Tokens that go through the stages in one launch.
@@ -73,7 +90,14 @@ impl<'a> Decoder<'a> {
         let rotary = model.config.rope.map(|rope| pass.device.upload_new(&rope.table(plan.capacity))).transpose()?;
         let visits = visits(model, embedding, head, plan.table_rows);
         let loader = pass.loader(plan.weights_resident);
-        Ok(Decoder { device: &pass.device, model, embedding, head, plan, loader, rotary, visits })
+        let pick = Pick::Likeliest;
+        Ok(Decoder { device: &pass.device, model, embedding, head, plan, loader, rotary, pick, visits })
+    }
+
+    /// The same with another way to find the next token.
+    #[must_use]
+    pub fn with_pick(self, pick: Pick) -> Self {
+        Decoder { pick, ..self }
     }
 
     /// The plan that is followed.
@@ -81,14 +105,15 @@ impl<'a> Decoder<'a> {
         &self.plan
     }
 
-    /// Takes up prompts, each with the number of tokens to be found at most, and finds the likeliest next token of each: the
-    /// vocabulary's size or more where the model gives no finite logit.
+    /// Takes up prompts, each with the number of tokens to be found at most, and finds the next token of each: the vocabulary's
+    /// size or more where the model gives no finite logit. `numbers` are the sequences' numbers.
     ///
     /// # Errors
     /// When there are more or longer sequences than the plan has room for, or the device failed.
-    pub fn start(&self, prompts: &[(&[u32], usize)]) -> Result<(Sequences, Vec<u32>)> {
+    pub fn start(&self, prompts: &[(&[u32], usize)], numbers: &[u32]) -> Result<(Sequences, Vec<u32>)> {
         let capacity = prompts.iter().map(|(ids, new)| ids.len() + new).max().unwrap_or(0);
         if prompts.len() > self.plan.sequences
+            || numbers.len() != prompts.len()
             || capacity > self.plan.capacity
             || prompts.iter().any(|(ids, _)| ids.len() > self.plan.flight)
         {
@@ -100,7 +125,7 @@ impl<'a> Decoder<'a> {
         };
         let caches = self.model.stages.iter().map(cache).collect::<Result<_>>()?;
         let lengths = prompts.iter().map(|(ids, _)| ids.len()).collect();
-        let sequences = Sequences { caches, capacity, places: prompts.len(), lengths };
+        let sequences = Sequences { caches, capacity, places: prompts.len(), lengths, numbers: numbers.to_vec() };
         let mut flights = Vec::new();
         let mut first = 0;
         while first < prompts.len() {
@@ -119,7 +144,7 @@ impl<'a> Decoder<'a> {
         Ok((sequences, next))
     }
 
-    /// Adds a token to every sequence and finds the likeliest next one, as [`Decoder::start`].
+    /// Adds a token to every sequence and finds the next one, as [`Decoder::start`].
     ///
     /// # Errors
     /// When there is not one token for each sequence, a cache is full, or the device failed.
@@ -142,6 +167,7 @@ impl<'a> Decoder<'a> {
         };
         let length = sequences.lengths[last];
         sequences.lengths.swap_remove(place);
+        sequences.numbers.swap_remove(place);
         if place == last {
             return Ok(());
         }
@@ -182,7 +208,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Once through the model: the likeliest token after each sequence.
+    /// Once through the model: the token after each sequence.
     fn sweep(&self, sequences: &Sequences, mut flights: Vec<Flight>) -> Result<Vec<u32>> {
         self.loader.run(&self.visits, |queue| {
             self.embed(queue, &flights)?;
@@ -194,7 +220,7 @@ impl<'a> Decoder<'a> {
                 }
                 self.settle()?;
             }
-            self.likeliest(queue, sequences, &flights)
+            self.next(queue, sequences, &flights)
         })
     }
 
@@ -243,9 +269,12 @@ impl<'a> Decoder<'a> {
     }
 
     /// The head over each sequence's last token, a part of the vocabulary at a time.
-    fn likeliest(&self, queue: &mut Queue<'_>, sequences: &Sequences, flights: &[Flight]) -> Result<Vec<u32>> {
+    fn next(&self, queue: &mut Queue<'_>, sequences: &Sequences, flights: &[Flight]) -> Result<Vec<u32>> {
         let count = sequences.lengths.len();
-        let ends = Batch::new(self.device, single_tokens(&last_rows(flights), vec![0; count]))?;
+        let mut chunk = single_tokens(&last_rows(flights), vec![0; count]);
+        let keys = sequences.numbers.iter().zip(&sequences.lengths);
+        chunk.keys = keys.flat_map(|(number, length)| [*number, *length as u32]).collect();
+        let ends = Batch::new(self.device, chunk)?;
         let last = self.gather(flights, &ends.ids, count)?;
         let ctx = self.context(&ends, sequences.places);
         let best = self.device.upload_new(&initial_best(count))?;
@@ -258,7 +287,11 @@ impl<'a> Decoder<'a> {
             };
             for (first_row, slice) in weights.get(self.head.weight)?.matrices() {
                 let logits = head::logits(&ctx, self.model.config.hidden, normed, slice)?;
-                head::fold(&ctx, first_row, slice.rows, &logits, &Fold::Argmax { best: &best })?;
+                let fold = match self.pick {
+                    Pick::Likeliest => Fold::Argmax { best: &best },
+                    Pick::Drawn { seed } => Fold::Sample { seed, best: &best },
+                };
+                head::fold(&ctx, first_row, slice.rows, &logits, &fold)?;
             }
             self.settle()?;
         }

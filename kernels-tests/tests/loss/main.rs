@@ -3,6 +3,7 @@ mod argmax;
 mod log_sum_exp;
 mod logits_grad;
 mod sample_labels;
+mod square_norm_grad;
 
 use efface::kernels::loss::BLOCK;
 
