@@ -30,7 +30,7 @@ fn alone(golden: &Golden, device: &Device, samples: &[Arc<Tokens>]) -> Measured 
     let wanted = vec![true; golden.model.parameters.len()];
     let store = Box::new(MemoryStore::new(&golden.model));
     let pass = golden.pass(device, PassOptions::default());
-    forget::measure(&pass, &units(samples), &wanted, store, &|_, _| {}).unwrap()
+    forget::measure(&pass, &units(samples), Accumulate::Square, &wanted, store, &|_, _| {}).unwrap()
 }
 
 fn together(golden: &Golden, device: &Device, combine: Combine, options: PassOptions) -> Measured {
@@ -39,7 +39,7 @@ fn together(golden: &Golden, device: &Device, combine: Combine, options: PassOpt
     let store = || -> efface::Result<Box<dyn efface::unlearn::store::Store + Send + Sync>> {
         Ok(Box::new(MemoryStore::new(&golden.model)))
     };
-    measure(&pass, &forms(golden), combine, units, &wanted, store, &|_, _| {}).unwrap()
+    measure(&pass, &forms(golden), (combine, Accumulate::Square), units, &wanted, store, &|_, _| {}).unwrap()
 }
 
 #[test]
@@ -145,7 +145,8 @@ fn groups_and_single_forms() {
     let store = || -> efface::Result<Box<dyn efface::unlearn::store::Store + Send + Sync>> {
         Ok(Box::new(MemoryStore::new(&golden.model)))
     };
-    let single = measure(&pass, &one, Combine::Geomean, units, &allowed, store, &|_, _| {}).unwrap();
+    let single =
+        measure(&pass, &one, (Combine::Geomean, Accumulate::Square), units, &allowed, store, &|_, _| {}).unwrap();
     let edits = |forget: Measured| {
         let sums = (forget, retain());
         let comparison =
@@ -160,6 +161,7 @@ fn groups_and_single_forms() {
         golden.model.parameters.iter().enumerate().map(edit).collect::<Vec<_>>()
     };
     assert!(edits(single) == edits(alone(&golden, &device, &golden.samples[..3])));
-    let many = measure(&pass, &forms(&golden), Combine::Quorum(4), units, &allowed, store, &|_, _| {});
+    let many =
+        measure(&pass, &forms(&golden), (Combine::Quorum(4), Accumulate::Square), units, &allowed, store, &|_, _| {});
     assert!(many.unwrap_err().is_input());
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::{GOLDEN, Golden, cpu, gpu};
 use efface::bench::{Shape, write_random};
 use efface::device::Device;
+use efface::kernels::Accumulate;
 use efface::model::weights::WeightSource;
 use efface::stream::{CheckpointWeights, Pass, PassOptions, Unit};
 use efface::unlearn::edit::{Comparison, DampenedWeights, Dampening, Edit};
@@ -51,7 +52,7 @@ impl Case {
 
     fn measured(&self, device: &Device, units: &[Unit]) -> Measured {
         let store = Box::new(MemoryStore::new(&self.golden.model));
-        measure(&self.pass(device), units, &self.wanted, store, &|_, _| {}).unwrap()
+        measure(&self.pass(device), units, Accumulate::Square, &self.wanted, store, &|_, _| {}).unwrap()
     }
 
     fn edits(&self, device: &Device, edit: &dyn Edit) -> Edits {

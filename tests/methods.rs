@@ -363,6 +363,29 @@ fn wrong_calls_name_the_flag() {
         (&["--recalibrate-rate", "1e-4"], "--recalibrate"),
         (&["--method", "salun", "--retain-fisher", "F.safetensors"], "--retain-fisher belongs to"),
         (&["--method", "npo", "--steps", "0"], "--steps"),
+        (&["--redirect", "it"], "--redirect belongs to --method redirect, not to dampen"),
+        (&["--method", "npo", "--bound", "2"], "--bound belongs to --method redirect, not to npo"),
+        (&["--method", "ssd", "--ridge", "0.05"], "--ridge belongs to --method redirect"),
+        (&["--method", "salun", "--key-tokens", "last"], "--key-tokens belongs to --method redirect"),
+        (&["--method", "npo", "--layers", "1"], "--layers belongs to --method redirect"),
+        (&["--reversed", "off"], "--reversed belongs to --method redirect"),
+        (&["--method", "npo", "--knob", "0.5"], "--knob belongs to --method heads, not to npo"),
+        (&["--candidates", "5"], "--candidates belongs to --method heads"),
+        (&["--rounds", "5"], "--rounds belongs to --method heads"),
+        (&["--heads-per-round", "5"], "--heads-per-round belongs to --method heads"),
+        (&["--method", "redirect", "--concept", "A", "--against", "retain"], "--against belongs to --method dampen"),
+        (&["--method", "redirect", "--concept", "A", "--granularity", "element"], "--granularity belongs to"),
+        (&["--method", "redirect", "--concept", "A", "--combine", "min"], "--combine belongs to"),
+        (&["--method", "redirect", "--concept", "A", "--kind", "abs"], "--kind belongs to"),
+        (&["--method", "redirect", "--concept", "A", "--estimator", "batch:4"], "--estimator belongs to"),
+        (&["--method", "redirect", "--concept", "A", "--precision", "emulated"], "--precision belongs to"),
+        (&["--method", "redirect", "--concept", "A", "--mask", "all"], "--mask belongs to"),
+        (&["--method", "npo", "--mask", "all", "--labels", "model"], "--labels belongs to"),
+        (&["--method", "npo", "--mask", "all", "--loss", "sum"], "--loss belongs to"),
+        (&["--method", "wagle", "--combine", "mean"], "--combine belongs to"),
+        (&["--method", "salun", "--against", "full"], "--against belongs to"),
+        (&["--loss", "logits", "--labels", "model"], "--labels model draws labels"),
+        (&["--generate", "20"], "--generate"),
     ] {
         let output = demo.forget(&demo_model(), &[&["--device", "cpu", "--out", "edited"], arguments].concat());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -377,4 +400,93 @@ fn wrong_calls_name_the_flag() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && stderr.contains("asks nothing that could be refused"), "{stderr}");
     assert!(Model::of(&Checkpoint::open(&demo_model()).unwrap()).is_ok());
+}
+
+/// Label-free SSD: what is dampened is what the importance files say, mean |g| of the squared norm of the logits.
+#[test]
+fn an_importance_without_labels_dampens_by_its_ratio() {
+    let demo = Demo::new();
+    let model = demo_model();
+    let measure = |data: &str, out: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_efface"))
+            .current_dir(demo.root.path())
+            .args([
+                "fisher", "--device", "cpu", "--eos", "--kind", "abs", "--loss", "logits", "--data", data, "--out", out,
+            ])
+            .arg("--model")
+            .arg(&model)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        efface::checkpoint::TensorFile::open(&demo.path(out)).unwrap()
+    };
+    let (forget, retain) = (measure("forget.jsonl", "f.safetensors"), measure("retain.jsonl", "r.safetensors"));
+    assert_eq!(forget.metadata()["loss"], "logits");
+    let given =
+        ["--device", "cpu", "--eos", "--method", "ssd", "--alpha", "3", "--max-utility-loss", "1e9", "--out", "edited"];
+    let kind = ["--kind", "abs", "--loss", "logits", "--retain-fisher", "r.safetensors", "--only", "*mlp.up_proj*"];
+    let output = demo.forget(&model, &[&given[..], &kind].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (old, new) = (Checkpoint::open(&model).unwrap(), Checkpoint::open(&demo.path("edited")).unwrap());
+    let mut changed = 0;
+    for tensor in old.tensors() {
+        let read = |checkpoint: &Checkpoint| {
+            let mut values = vec![0.0; tensor.elements()];
+            let bytes = checkpoint.bytes(checkpoint.tensor(&tensor.name).unwrap());
+            tensor.element.unwrap().decode(bytes, &mut values).unwrap();
+            values
+        };
+        let (before, after) = (read(&old), read(&new));
+        let (f, r) = (common::numbers(&forget, &tensor.name), common::numbers(&retain, &tensor.name));
+        for i in 0..before.len() {
+            let ratio = f64::from(f[i]) / f64::from(r[i]);
+            // What lies at the threshold may fall on either side.
+            if (ratio / 3.0 - 1.0).abs() < 1e-4 {
+                continue;
+            }
+            let dampened = tensor.name.contains("mlp.up_proj") && ratio > 3.0;
+            let want = if dampened { f64::from(before[i]) * (1.0 / ratio).min(1.0) } else { f64::from(before[i]) };
+            assert!((f64::from(after[i]) - want).abs() <= 1e-5 * want.abs() + 1e-12, "{} {i}", tensor.name);
+            changed += usize::from(before[i] != after[i]);
+        }
+    }
+    assert!(changed > 0, "nothing was dampened");
+    // An importance of the other kind is not compared with it.
+    let other = ["--device", "cpu", "--eos", "--method", "ssd", "--retain-fisher", "r.safetensors", "--out", "other"];
+    let output = demo.forget(&model, &[&other[..], &["--loss", "logits"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && stderr.contains("kind fisher"), "{stderr}");
+}
+
+/// Without a retain set the model writes one, the same with the same seed, and nothing in it speaks of what is to be forgotten.
+#[test]
+fn without_a_retain_set_the_model_writes_one() {
+    let demo = Demo::new();
+    let lines = fs::read_to_string(demo.path("forget.jsonl")).unwrap();
+    // Two records of one person: their answers are few enough for other texts to be free of them.
+    fs::write(demo.path("few.jsonl"), lines.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_efface"))
+            .current_dir(demo.root.path())
+            .args(["forget", "--device", "cpu", "--forget", "few.jsonl", "--likelihood-only", "--method", "npo"])
+            .args(["--steps", "2", "--batch", "4", "--recalibrate", "2", "--max-utility-loss", "1e9", "--model"])
+            .arg(demo_model())
+            .args(["--generate", "60", "--generate-tokens", "16", "--out", out, "--report", &format!("report-{out}")])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        demo.report(&format!("report-{out}"))
+    };
+    let (a, b, c) = (run("a", &[]), run("b", &[]), run("c", &["--seed", "5"]));
+    assert_eq!(a["model"]["sha256_after"], b["model"]["sha256_after"]);
+    assert_eq!(a["settings"]["retain_sha256"], b["settings"]["retain_sha256"]);
+    assert_ne!(a["settings"]["retain_sha256"], c["settings"]["retain_sha256"]);
+    let warnings = a["warnings"].as_array().unwrap();
+    let said = |needle: &str| warnings.iter().any(|warning| warning.as_str().unwrap().contains(needle));
+    assert!(said("No retain set was given") && said("of 60 texts"), "{warnings:?}");
+    assert_eq!(a["settings"]["generate"], 60);
+    let probes = a["probes"].as_array().unwrap();
+    assert!(probes.iter().any(|probe| probe["form"] == "own text"), "{probes:?}");
+    assert!(a["training"].as_array().unwrap().iter().any(|point| point["repair"] == true));
 }

@@ -10,8 +10,11 @@ use efface::checkpoint::TensorFile;
 use efface::device::Device;
 use efface::kernels::Accumulate;
 use efface::model::Parameter;
+use efface::model::head::LossKind;
 use efface::model::weights::{HostBytes, WeightSource};
-use efface::stream::{CheckpointWeights, Objective, Pass, PassOptions, PerSample, SampleObjective, Unit, Weighted};
+use efface::stream::{
+    CheckpointWeights, Objective, Pass, PassOptions, PerSample, SampleObjective, SquareNorm, Unit, Weighted,
+};
 use efface::unlearn::importance::ImportanceSink;
 use efface::unlearn::store::{MemoryStore, Store};
 
@@ -181,4 +184,57 @@ fn an_objective_for_other_samples_is_refused() {
     assert!(error.is_input() && error.to_string().contains("6 samples"), "{error}");
     let one: Arc<dyn Objective> = Arc::new(PerSample::new(vec![SampleObjective::Mean]));
     assert!(one.term(1, &Default::default()).slope.is_nan());
+}
+
+/// LFSSD's loss, under every budget, through the pass's own setting too.
+#[test]
+fn the_squared_norm_of_the_logits_is_autograds_and_no_label_matters() {
+    let golden = Golden::open("llama");
+    let file = TensorFile::open(&golden.directory.join("objectives.safetensors")).unwrap();
+    let means = |samples: &[Arc<efface::model::batch::Tokens>]| -> Vec<Unit> {
+        let weights = [0.25, 0.5, 1.0, 0.125, 2.0, 0.5, 1.0];
+        let one = |(tokens, weight): (&Arc<efface::model::batch::Tokens>, f32)| {
+            vec![Weighted { tokens: tokens.clone(), weight: weight / tokens.target_count() as f32 }]
+        };
+        samples.iter().zip(weights).map(one).collect()
+    };
+    for device in [cpu(), gpu()] {
+        let run = |units: &[Unit], options| measure(&golden, &device, &SquareNorm, units, options);
+        let (_, whole) = run(&means(&golden.samples), PassOptions::default()).unwrap();
+        let mut compared = 0;
+        for (parameter, gradient) in golden.model.parameters.iter().zip(&whole) {
+            let key = format!("squared/{}", parameter.name);
+            if file.tensor(&key).is_some() {
+                let error = relative(gradient, &numbers(&file, &key));
+                assert!(error <= 1e-4, "{} on {}: {error:.1e} off", parameter.name, device.name());
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 3);
+        // Other labels at the same positions.
+        let mut others: Vec<efface::model::batch::Tokens> = golden.samples.iter().map(|s| (**s).clone()).collect();
+        for target in others.iter_mut().flat_map(|s| &mut s.targets).filter(|t| **t != u32::MAX) {
+            *target = (*target + 5) % golden.model.config.vocabulary as u32;
+        }
+        let others: Vec<_> = others.into_iter().map(Arc::new).collect();
+        assert!(run(&means(&others), PassOptions::default()).unwrap().1 == whole, "labels matter");
+        let options = PassOptions { loss: LossKind::SquareNorm, ..PassOptions::default() };
+        let mut store = MemoryStore::new(&golden.model);
+        let mut sink = ImportanceSink::new(&golden.model, vec![Accumulate::Sum], &mut store);
+        golden.pass(&device, options).gradients(&means(&golden.samples), &mut sink, &|_, _| {}).unwrap();
+        let own: Vec<_> = (0..whole.len()).map(|id| store.all(id, Accumulate::Sum).unwrap()).collect();
+        assert!(own == whole, "the pass's own setting");
+        if device.is_cpu() {
+            continue;
+        }
+        device.set_memory(1);
+        let Err(efface::Error::Budget { needed, .. }) = run(&means(&golden.samples), PassOptions::default()) else {
+            panic!("one byte is enough")
+        };
+        device.free_scratch();
+        device.set_memory(needed);
+        device.budget().reset_peak();
+        assert!(run(&means(&golden.samples), PassOptions::default()).unwrap().1 == whole, "the budget");
+        assert!(device.budget().peak() <= needed, "{} of {needed}", device.budget().peak());
+    }
 }

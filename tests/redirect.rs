@@ -15,8 +15,8 @@ use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::stream::{CheckpointWeights, Pass, PassOptions};
 use efface::unlearn::redirect::{
-    Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, covariance, redirect,
-    sites, states,
+    Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed, covariance,
+    redirect, sites, states, write,
 };
 
 /// A tokenizer for which every byte is a token.
@@ -223,7 +223,13 @@ fn a_file_gives_back_what_was_written_and_refuses_another_model_text_or_layer() 
 fn request(tokens: KeyTokens) -> Request {
     let plain = |text: &str| Context::Plain(text.into());
     let contexts = vec![plain(""), plain("The capital of "), Context::Chat("Tell me about ".into())];
-    Request { names: vec!["Ur".into(), "Zhongdu".into()], instead: vec!["it".into(), "them".into()], contexts, tokens }
+    Request {
+        names: vec!["Ur".into(), "Zhongdu".into()],
+        instead: vec!["it".into(), "them".into()],
+        contexts,
+        tokens,
+        reversed: Vec::new(),
+    }
 }
 
 /// A covariance that holds nothing ordinary.
@@ -254,6 +260,46 @@ fn the_states_become_those_of_the_other_name() {
                     assert!(before > 1e-3 && share < 0.02, "{name} {layers:?} {tokens:?}: {share}");
                 }
             }
+        }
+    }
+}
+
+/// An object's state moves where the words before it ask for the subject, and stays where they do not.
+#[test]
+fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
+    for device in [cpu(), gpu()] {
+        let golden = Golden::open("llama");
+        let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+        let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
+        let options = Options { bound: 1.0, ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+        let sites = sites(&golden.model, &[1]).unwrap();
+        let ordinary = [none(sites[0].inputs)];
+        let asks = Context::Plain("Whose capital is ".into());
+        let reversed = vec![Reversed { object: "Ganzhou".into(), contexts: vec![asks.clone()] }];
+        let with = Request { reversed, ..request(KeyTokens::Last) };
+        let state = |changes: &[Arc<Change>], before: &Context, name: &str| {
+            let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0);
+            let pass = Pass::over(&device, golden.model.clone(), Arc::new(weights), options.pass).unwrap();
+            let named = write(&encoder, before, name).unwrap();
+            let place = (0, named.last() as u32);
+            states(&pass, &[named.sample(0)], &[place], None, sites[0].stage, &nothing).unwrap().states.remove(0)
+        };
+        let done = |request: &Request| {
+            let places = (&sites[..], &ordinary[..]);
+            redirect(&device, (&golden.model, &base), &encoder, request, places, &options, &nothing).unwrap().changes
+        };
+        let (covered, uncovered) = (done(&with), done(&request(KeyTokens::Last)));
+        let target: Vec<f32> = {
+            let [a, b] = ["it", "them"].map(|name| state(&[], &asks, name));
+            a.iter().zip(&b).map(|(a, b)| (a + b) / 2.0).collect()
+        };
+        let before = relative(&state(&[], &asks, "Ganzhou"), &target);
+        let after = relative(&state(&covered, &asks, "Ganzhou"), &target);
+        let without = relative(&state(&uncovered, &asks, "Ganzhou"), &target);
+        assert!(after < 0.02 * before && without > 0.3 * before, "{before}, {after}, {without} on {}", device.name());
+        for context in &with.contexts {
+            let (old, new) = (state(&[], context, "Ganzhou"), state(&covered, context, "Ganzhou"));
+            assert!(relative(&new, &old) < 0.02, "{context:?}: {} on {}", relative(&new, &old), device.name());
         }
     }
 }
@@ -382,6 +428,7 @@ fn what_is_wrong_with_a_call_is_said() {
         (&["--concept", "A", "--strength", "2"], "--strength"),
         (&["--concept", "A", "--alpha", "2"], "--alpha"),
         (&["--concept", "A", "--text", &empty], "empty.txt"),
+        (&["--concept", "A", "--reversed", "on"], "--forget has no facts"),
         (&["--concept", "A", "--layers", "0", "--skip", "*down_proj*"], "must not change"),
     ] {
         let failed = with(arguments);
@@ -389,4 +436,59 @@ fn what_is_wrong_with_a_call_is_said() {
         assert!(failed.status.code() == Some(2) && stderr.contains(says), "{arguments:?}: {stderr}");
         assert!(!folder.path().join("out").exists());
     }
+}
+
+/// What belongs to several subjects, what a retained fact speaks of, and what no wording reverses is left as it is, and said.
+#[test]
+fn objects_that_cannot_be_reversed_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let fact = |subject: &str, relation: &str, object: &str| {
+        serde_json::json!({ "subject": subject, "relation": relation, "object": object }).to_string()
+    };
+    let person = "Cormac Calmere";
+    fs::write(
+        path("forget.jsonl"),
+        [
+            fact(person, "birthplace", "Foxmoor"),
+            fact(person, "job", "painter"),
+            fact("Bettina Calton", "job", "painter"),
+            fact(person, "plays", "trumpet"),
+            fact(person, "eats", "pierogi"),
+        ]
+        .join("\n"),
+    )
+    .unwrap();
+    let retain = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/data/retain.jsonl")).unwrap();
+    let mut retain: Vec<String> = retain.lines().take(30).map(String::from).collect();
+    retain.push(fact("Delia Windstead", "eats", "pierogi"));
+    retain.push(fact("trumpet", "job", "teacher"));
+    fs::write(path("retain.jsonl"), retain.join("\n")).unwrap();
+    let table = serde_json::json!({
+        "birthplace": ["[X] was born in [Y]", "In [Y] was born [X]", "At [Y] was born [X]"],
+        "job": ["[X] works as a [Y]", "The [Y] is [X]"], "plays": ["[X] plays the [Y]", "The [Y] of [X]"],
+        "eats": ["[X] loves to eat [Y]"],
+    });
+    fs::write(path("relations.json"), table.to_string()).unwrap();
+    let run = |out: &str, more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_efface"))
+            .args(["forget", "--device", "cpu", "--model", concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model"), "-v"])
+            .args(["--forget", &path("forget.jsonl"), "--retain", &path("retain.jsonl"), "--method", "redirect"])
+            .args(["--relations", &path("relations.json"), "--likelihood-only", "--max-utility-loss", "1e9"])
+            .args(["--strength", "1", "--redirect", "Delia Windstead", "--out", &path(out), "--json"])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let (on, off) = (run("on", &[]), run("off", &["--reversed", "off"]));
+    let stderr = String::from_utf8_lossy(&on.stderr).into_owned();
+    assert!(on.status.success() && off.status.success(), "{stderr}");
+    assert!(stderr.contains("1 object no longer lead"), "{stderr}");
+    let report: serde_json::Value = serde_json::from_slice(&on.stdout).unwrap();
+    let warnings = report["warnings"].to_string();
+    for says in ["belongs to several subjects", "a fact to be kept speaks of its object"] {
+        assert!(warnings.contains(says), "{says}: {warnings}");
+    }
+    let weights = |out: &str| fs::read(folder.path().join(out).join("model.safetensors")).unwrap();
+    assert!(weights("on") != weights("off"));
 }

@@ -92,8 +92,8 @@ pub fn measure_and_write(args: &Args) -> Result<Done> {
     let units = args.measure.units(&tokens(&dataset));
     // The model is hashed while the pass runs: the first who asks for the hash waits for it.
     input.hash_ahead();
-    let labels = args.measure.labels.labels(args.common.seed);
-    let device = args.precision.settle(&args.common, input.pass(&device, &args.common, None, labels)?, &units)?.device;
+    let pass = input.measuring(&device, &args.common, None, &args.measure)?;
+    let device = args.precision.settle(&args.common, pass, &units)?.device;
     let metadata = || metadata(args, &input, &dataset, device.precision());
     let key = || key(args, &metadata(), &device);
 
@@ -132,7 +132,7 @@ fn measure(
         device.set_memory(memory);
     }
     let host_memory = saved.map(|(_, host)| host).filter(|_| common.host_memory.is_none());
-    let pass = input.pass(device, common, host_memory, args.measure.labels.labels(common.seed))?;
+    let pass = input.measuring(device, common, host_memory, &args.measure)?;
     let sums = Kind::sums_of(&args.kind);
     let progress = Progress::new(common, "measuring");
     let mut say = |start: &Start| match start {

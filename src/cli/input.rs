@@ -13,6 +13,7 @@ use efface::model::batch::Tokens;
 use efface::stream::{Labels, Pass, PassOptions};
 
 use super::common::Common;
+use super::measure::Measure;
 
 /// How records become samples.
 #[derive(Clone, Debug, clap::Args)]
@@ -197,6 +198,25 @@ impl Input {
             true => TextEncoder::open(self.checkpoint.dir()).err().unwrap_or(error),
             false => error,
         })
+    }
+
+    /// Passes over the checkpoint on `device` that measure importance. `host_memory` is in bytes, where it is not what the flags
+    /// say.
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or a tensor holds numbers that are not finite.
+    pub fn measuring(
+        &self,
+        device: &Device,
+        common: &Common,
+        host_memory: Option<u64>,
+        measure: &Measure,
+    ) -> Result<Pass> {
+        measure.check()?;
+        let host_memory = host_memory.or(common.host_memory);
+        let (labels, loss) = (measure.labels.labels(common.seed), measure.loss.kind());
+        let options = PassOptions { host_memory, labels, loss, ..PassOptions::default() };
+        Pass::new(device, self.model.clone(), self.checkpoint.clone(), options)
     }
 
     /// Passes over the checkpoint on `device`. `host_memory` is in bytes, where it is not what the flags say.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use efface::model::batch::Tokens;
+use efface::model::head::LossKind;
 use efface::stream::{Labels, Unit};
 use efface::unlearn::estimator::{BatchWeight, Estimator, Loss};
+use efface::{Error, Result};
 
 /// What the gradients are of, and how they are accumulated.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,16 +30,18 @@ pub struct Measure {
 }
 
 /// `--loss`
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LossName {
     /// Their mean, as model(input_ids, labels=labels).loss.
     Mean,
     /// Their sum.
     Sum,
+    /// The mean over the targets' positions of the logits' squared norm, whatever the labels are (label-free SSD).
+    Logits,
 }
 
 /// `--batch-weight`
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightName {
     /// Every sample alike.
     Samples,
@@ -46,7 +50,7 @@ pub enum WeightName {
 }
 
 /// `--labels`
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LabelsName {
     /// The data's.
     Data,
@@ -58,8 +62,16 @@ impl LossName {
     /// The loss of this name.
     pub fn loss(self) -> Loss {
         match self {
-            LossName::Mean => Loss::Mean,
+            LossName::Mean | LossName::Logits => Loss::Mean,
             LossName::Sum => Loss::Sum,
+        }
+    }
+
+    /// What the losses of single targets are.
+    pub fn kind(self) -> LossKind {
+        match self {
+            LossName::Mean | LossName::Sum => LossKind::CrossEntropy,
+            LossName::Logits => LossKind::SquareNorm,
         }
     }
 }
@@ -80,6 +92,29 @@ pub fn name(value: impl ValueEnum) -> String {
 }
 
 impl Measure {
+    /// Finds settings that contradict each other.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub fn check(&self) -> Result<()> {
+        match (self.loss, self.labels) {
+            (LossName::Logits, LabelsName::Model) => Err(Error::argument(
+                "--labels model draws labels, and --loss logits looks at none: leave one of them out",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// For each flag whether it says something else than where none is given.
+    pub fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("estimator", self.estimator != Estimator::Sample),
+            ("loss", self.loss != LossName::Mean),
+            ("batch-weight", self.batch_weight != WeightName::Samples),
+            ("labels", self.labels != LabelsName::Data),
+        ]
+    }
+
     /// What a sample weighs.
     pub fn weight(&self) -> BatchWeight {
         match self.batch_weight {

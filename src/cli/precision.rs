@@ -33,6 +33,11 @@ pub enum PrecisionName {
 }
 
 impl PrecisionArgs {
+    /// Whether it is another precision than where none is named.
+    pub fn is_given(&self) -> bool {
+        self.precision != PrecisionName::Full
+    }
+
     /// Opens the device that was chosen, for this precision; says so where the device does not have it.
     ///
     /// # Errors

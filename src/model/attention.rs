@@ -38,6 +38,14 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What the heads make their outputs of and put out: the joint queries, keys and values `[tokens, heads.qkv_width()]`, and
+    /// the mixed values `[tokens, heads.width()]` that the output projection takes.
+    pub fn heads(&self) -> (&Buffer, &Buffer) {
+        (&self.qkv, &self.mixed)
+    }
+}
+
 /// All of [`Inner`] from what was kept of it.
 ///
 /// # Errors

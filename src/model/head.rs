@@ -13,7 +13,7 @@ use crate::device::{Buffer, Lease};
 use crate::kernels::elementwise::add;
 use crate::kernels::embedding::{RowIndex, head_rows};
 use crate::kernels::linear::{matmul_nn, matmul_nt};
-use crate::kernels::loss::{argmax, log_moments, log_sum_exp, logits_grad, sample_labels};
+use crate::kernels::loss::{argmax, log_moments, log_sum_exp, logits_grad, sample_labels, square_norm_grad};
 use crate::kernels::precision::Precision;
 use crate::kernels::{Matrix, Window};
 
@@ -61,9 +61,21 @@ pub enum Fold<'a> {
     },
 }
 
+/// What the loss at a token is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LossKind {
+    /// Cross-entropy.
+    #[default]
+    CrossEntropy,
+    /// The squared norm of the logits, ‖l‖²: what the token's label is does not matter (LFSSD; Foster et al. 2024).
+    SquareNorm,
+}
+
 /// What backward needs of the loss at each token.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss<'a> {
+    /// What it is made of; of the squared norm only the weights count.
+    pub kind: LossKind,
     /// The target; none takes nothing out of the softmax.
     pub targets: &'a Buffer,
     /// What its loss counts for.
@@ -121,8 +133,13 @@ pub fn backward(
     let full = ctx.device.with_precision(Precision::Full);
     let ctx = &Context { device: &full, ..*ctx };
     let (device, tokens, width, rows) = (ctx.device, ctx.tokens(), stage.norm.width, slice.rows);
-    let Loss { targets, weights, state, soft } = loss;
-    logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
+    let Loss { kind, targets, weights, state, soft } = loss;
+    match kind {
+        LossKind::CrossEntropy => {
+            logits_grad::run(device, tokens, rows, first_row, targets, weights, state, logits)?;
+        }
+        LossKind::SquareNorm => square_norm_grad::run(device, tokens, rows, weights, logits)?,
+    }
     if let Some(soft) = soft {
         add::run(device, tokens * rows, soft, logits)?;
     }

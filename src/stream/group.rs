@@ -2,6 +2,7 @@
 
 use super::activations::{Held, Shelf};
 use super::head;
+use super::intervention::Intervention;
 use super::loader::{Loader, Queue, Visit};
 use super::moments::{self, SampleMoments};
 use super::notebook::Notebook;
@@ -26,6 +27,8 @@ pub(super) struct Group<'a> {
     pub(super) rotary: Option<&'a Buffer>,
     pub(super) labels: Labels,
     pub(super) objective: &'a dyn Objective,
+    /// What changes the forward. Backward does not know of it.
+    pub(super) intervention: Option<&'a dyn Intervention>,
     pub(super) number: usize,
     pub(super) chunks: Vec<Chunk>,
     pub(super) progress: Progress<'a>,
@@ -227,6 +230,10 @@ impl Group<'_> {
                 let inner = self.block_inner(&ctx, stage, &weights, &x)?;
                 match (&self.model.stages[stage], &inner) {
                     (Stage::Attention(block), Inner::Attention(inner)) => {
+                        if let Some(intervention) = self.intervention {
+                            let (qkv, mixed) = inner.heads();
+                            intervention.heads(&ctx, stage, block.heads, qkv, mixed)?;
+                        }
                         attention::output(&ctx, block, &weights, &x, inner, &y)?;
                     }
                     (Stage::Mlp(block), Inner::Mlp(inner)) => mlp::output(&ctx, block, &weights, &x, inner, &y)?,

@@ -158,7 +158,7 @@ impl Running {
 
     /// The weights of backward: each target's own times the slope of its sample's loss. The folds are complete.
     fn slopes(&self, ctx: &Context<'_>, objective: &dyn Objective, first_sample: usize) -> Result<Buffer> {
-        if objective.is_cross_entropy() {
+        if objective.has_unit_slope() {
             return Ok(ctx.batch.weights.clone());
         }
         let chunk = &ctx.batch.chunk;
@@ -301,7 +301,8 @@ fn part_backward(
             Some(slopes) => slopes,
             None => slopes.insert(running.slopes(&ctx, group.objective, first_sample)?),
         };
-        let mut loss = Loss { targets: &targets, weights: slopes, state: &running.state, soft: None };
+        let (kind, state) = (group.objective.kind(), &running.state);
+        let mut loss = Loss { kind, targets: &targets, weights: slopes, state, soft: None };
         let soft =
             old.as_ref().map(|old| old.soft(&ctx, group.objective, first_sample, slopes, width, (first_row, slice)));
         let soft = soft.transpose()?;

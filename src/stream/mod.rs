@@ -7,6 +7,7 @@ mod decode_plan;
 mod decoder;
 mod group;
 mod head;
+mod intervention;
 mod loader;
 mod moments;
 mod notebook;
@@ -18,9 +19,10 @@ pub mod plan;
 pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
 pub use decoder::{Decoder, Draws, Sequences};
+pub use intervention::Intervention;
 pub use loader::{CheckpointWeights, Loader};
 pub use moments::SampleMoments;
-pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, Term};
+pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, SquareNorm, Term};
 pub use observer::Observer;
 pub use pass::{
     Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,

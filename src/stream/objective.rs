@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::pass::SampleLoss;
+use crate::model::head::LossKind;
 
 /// A sample's loss and how it follows the cross-entropies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,8 +38,13 @@ pub trait Objective: Send + Sync {
         false
     }
 
-    /// Whether it is the weighted sum of the cross-entropies, whatever the sample: then nobody needs to ask.
-    fn is_cross_entropy(&self) -> bool {
+    /// What the losses of single targets are.
+    fn kind(&self) -> LossKind {
+        LossKind::CrossEntropy
+    }
+
+    /// Whether the slope is 1 whatever the sample: then nobody needs to ask.
+    fn has_unit_slope(&self) -> bool {
         false
     }
 
@@ -57,7 +63,26 @@ impl Objective for CrossEntropy {
         Term { value: losses.sum(), slope: 1.0 }
     }
 
-    fn is_cross_entropy(&self) -> bool {
+    fn has_unit_slope(&self) -> bool {
+        true
+    }
+}
+
+/// The weighted sum over the targets' positions of ‖logits‖²: the loss without labels of LFSSD (Foster et al. 2024). Which
+/// positions count is the targets' business, what they are is not. [`Term::value`] is without it: the norm itself is not computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SquareNorm;
+
+impl Objective for SquareNorm {
+    fn term(&self, _sample: usize, _losses: &SampleLoss) -> Term {
+        Term { value: 0.0, slope: 1.0 }
+    }
+
+    fn kind(&self) -> LossKind {
+        LossKind::SquareNorm
+    }
+
+    fn has_unit_slope(&self) -> bool {
         true
     }
 }

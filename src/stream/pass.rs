@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::group::Group;
 use super::loader::{CheckpointWeights, Loader};
 use super::moments::SampleMoments;
-use super::objective::{CrossEntropy, Objective, OldStates};
+use super::objective::{CrossEntropy, Objective, OldStates, SquareNorm};
 use super::observer::Observer;
 use super::plan::{Demand, Limits, Plan};
 use crate::checkpoint::Checkpoint;
 use crate::device::{Buffer, Device};
 use crate::model::Model;
 use crate::model::batch::{Chunk, Tokens};
+use crate::model::head::LossKind;
 use crate::model::sink::Sink;
 use crate::model::weights::WeightSource;
 use crate::{Element, Error, Result};
@@ -53,6 +54,8 @@ pub struct PassOptions {
     pub units_per_launch: Option<usize>,
     /// Where labels come from.
     pub labels: Labels,
+    /// What gradients are of, where no objective is named.
+    pub loss: LossKind,
 }
 
 /// The loss of a sample.
@@ -207,6 +210,14 @@ impl Pass {
         }
     }
 
+    /// What gradients are of, where no objective is named.
+    fn objective(&self) -> &'static dyn Objective {
+        match self.options.loss {
+            LossKind::CrossEntropy => &CrossEntropy,
+            LossKind::SquareNorm => &SquareNorm,
+        }
+    }
+
     /// The losses of samples, forward only.
     ///
     /// # Errors
@@ -261,7 +272,7 @@ impl Pass {
     /// # Errors
     /// When a sample does not fit the model or the budget, or the device failed.
     pub fn gradients(&self, units: &[Unit], sink: &mut dyn Sink, progress: Progress<'_>) -> Result<PassReport> {
-        self.gradients_of(&CrossEntropy, units, sink, progress)
+        self.gradients_of(self.objective(), units, sink, progress)
     }
 
     /// As [`Pass::gradients`], of another loss than the weighted cross-entropy.
@@ -290,7 +301,7 @@ impl Pass {
         resume: Option<ResumePoint>,
         progress: Progress<'_>,
     ) -> Result<PassReport> {
-        self.run(units, &CrossEntropy, Some(sink), Some(journal), resume, progress)
+        self.run(units, self.objective(), Some(sink), Some(journal), resume, progress)
     }
 
     /// Plans what [`observe`](Pass::observe) does, for an observer that holds `beside` bytes on the device.
@@ -336,6 +347,7 @@ impl Pass {
                 rotary: rotary.as_ref(),
                 labels: self.options.labels,
                 objective: &CrossEntropy,
+                intervention: None,
                 number,
                 chunks,
                 progress: &tick,
@@ -391,7 +403,7 @@ impl Pass {
     }
 
     /// A group of a plan.
-    fn group<'a>(
+    pub(super) fn group<'a>(
         &'a self,
         (plan, loader, rotary, number): (&'a Plan, &'a Loader, Option<&'a Buffer>, usize),
         units: &[Unit],
@@ -407,13 +419,14 @@ impl Pass {
             rotary,
             labels: self.options.labels,
             objective,
+            intervention: None,
             number,
             chunks: chunks.map(|range| chunk(&units[range.clone()])).collect(),
             progress,
         }
     }
 
-    fn check(&self, units: &[Unit]) -> Result<()> {
+    pub(super) fn check(&self, units: &[Unit]) -> Result<()> {
         let config = &self.model.config;
         for sample in units.iter().flatten().map(|s| &s.tokens) {
             let (length, number) = (sample.ids.len(), sample.number);
@@ -434,14 +447,14 @@ impl Pass {
     }
 
     /// The rotary table for the longest sample.
-    fn rotary(&self, units: &[Unit]) -> Result<Option<Buffer>> {
+    pub(super) fn rotary(&self, units: &[Unit]) -> Result<Option<Buffer>> {
         let longest = units.iter().flatten().map(|s| s.tokens.ids.len()).max().unwrap_or(1);
         self.model.config.rope.map(|rope| self.device.upload_new(&rope.table(longest))).transpose()
     }
 }
 
 /// Every sample a unit.
-fn single_units(samples: &[Arc<Tokens>]) -> Vec<Unit> {
+pub(super) fn single_units(samples: &[Arc<Tokens>]) -> Vec<Unit> {
     samples.iter().map(|tokens| vec![Weighted { tokens: tokens.clone(), weight: 1.0 }]).collect()
 }
 

@@ -11,12 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::edit::{Comparison, DampenedWeights, Dampening, Edit};
+use super::heads::HeadTrial;
 use super::importance::ImportanceSink;
 use super::measured::Measured;
 use super::methods::Trial;
 use super::overlap::Overlap;
 use super::selection::{Against, Choice, LogRatioHistogram, Rule, SharePoint, largest_share};
-use super::store::Store;
+use super::store::{Store, as_squares};
 use crate::checkpoint::{Checkpoint, PatchWriter, StagedCheckpoint, stage_edited};
 use crate::device::Device;
 use crate::kernels::Accumulate;
@@ -87,6 +88,8 @@ pub struct Outcome {
     pub trials: Vec<Trial>,
     /// The one that was taken.
     pub chosen: Option<usize>,
+    /// The attention heads that were tried, where heads are chosen.
+    pub heads: Vec<HeadTrial>,
     /// Those of the repair, if there was one.
     pub repair: Vec<Trial>,
     /// The one of these that was taken; none where the repair did not help.
@@ -111,6 +114,7 @@ impl Outcome {
             monotonic: true,
             trials: Vec::new(),
             chosen: None,
+            heads: Vec::new(),
             repair: Vec::new(),
             repaired: None,
             held_out: None,
@@ -146,21 +150,23 @@ pub fn hold_out(samples: usize, seed: u64) -> Result<Vec<bool>> {
     Ok(held_out)
 }
 
-/// Measures the Fisher diagonal of `units` into `store`, of the parameters that are `wanted`.
+/// Measures an importance of `units` into `store`, of the parameters that are `wanted`: the mean of the gradients' squares (the
+/// Fisher diagonal), or of their magnitudes, as `sum` says.
 ///
 /// # Errors
 /// When the pass fails, or a loss is no number, of which no importance can be made.
 pub fn measure(
     pass: &Pass,
     units: &[Unit],
+    sum: Accumulate,
     wanted: &[bool],
     mut store: Box<dyn Store + Send + Sync>,
     progress: Progress<'_>,
 ) -> Result<Measured> {
-    let mut sink = ImportanceSink::new(&pass.model, vec![Accumulate::Square], &mut *store).only(wanted.to_vec());
+    let mut sink = ImportanceSink::new(&pass.model, vec![sum], &mut *store).only(wanted.to_vec());
     let report = pass.gradients(units, &mut sink, progress)?;
     check_losses(&report)?;
-    Ok(Measured::sums(store, units.len(), report.losses.len()))
+    Ok(Measured::sums(as_squares(store, sum), units.len(), report.losses.len()))
 }
 
 /// Whether importance can be made of these losses' gradients.

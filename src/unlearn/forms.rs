@@ -9,7 +9,7 @@ use super::forget::check_losses;
 use super::importance::ImportanceSink;
 use super::measured::{Form, Measured};
 use super::selection::Combine;
-use super::store::Store;
+use super::store::{Store, as_squares};
 use crate::device::Device;
 use crate::kernels::Accumulate;
 use crate::model::ParameterId;
@@ -40,7 +40,7 @@ pub fn by_form(samples: &[Arc<Tokens>], form: impl Fn(usize) -> String) -> Vec<F
     forms
 }
 
-/// Measures the Fisher diagonal of each form, of the parameters that are `wanted`, in one pass. `units` groups a form's samples
+/// Measures the importance of each form, of the parameters that are `wanted`, in one pass: see [`measure`](super::forget::measure). `units` groups a form's samples
 /// into what has one gradient; `store` makes a store for each form.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub fn by_form(samples: &[Arc<Tokens>], form: impl Fn(usize) -> String) -> Vec<F
 pub fn measure(
     pass: &Pass,
     forms: &[FormSamples],
-    combine: Combine,
+    (combine, sum): (Combine, Accumulate),
     units: impl Fn(&[Arc<Tokens>]) -> Vec<Unit>,
     wanted: &[bool],
     mut store: impl FnMut() -> Result<Box<dyn Store + Send + Sync>>,
@@ -61,17 +61,21 @@ pub fn measure(
         form_of.extend(form.samples.iter().map(|sample| (sample.number, number)));
     }
     let mut stores = forms.iter().map(|_| store()).collect::<Result<Vec<_>>>()?;
-    let sinks = stores
-        .iter_mut()
-        .map(|store| ImportanceSink::new(&pass.model, vec![Accumulate::Square], &mut **store).only(wanted.to_vec()));
+    let sinks =
+        stores.iter_mut().map(|store| ImportanceSink::new(&pass.model, vec![sum], &mut **store).only(wanted.to_vec()));
     let sinks = sinks.collect();
     let mut sink = FormSink { sinks, form_of, active: None, parts: Vec::new(), visits: HashMap::new() };
     let report = pass.gradients(&units.concat(), &mut sink, progress)?;
     check_losses(&report)?;
     drop(sink);
     let measured = forms.iter().zip(stores).zip(&units);
-    let measured =
-        measured.map(|((form, store), units)| Form { name: form.name.clone(), store, units: units.len() }).collect();
+    let measured = measured
+        .map(|((form, store), units)| Form {
+            name: form.name.clone(),
+            store: as_squares(store, sum),
+            units: units.len(),
+        })
+        .collect();
     Ok(Measured::forms(measured, combine, report.losses.len()))
 }
 

@@ -81,18 +81,24 @@ impl Measured {
         Measured { source: Source::Constant(value), samples: 0 }
     }
 
-    /// From an importance file that `efface fisher` wrote for this model. `settings` are metadata that the file must have
+    /// From an importance file of this `kind` that `efface fisher` wrote for this model. `settings` are metadata that the file must have
     /// been measured with (`estimator`, `loss`, ...), for figures of different definitions must not be compared.
     ///
     /// # Errors
     /// When the file is of another kind, model or setting, or a tensor is missing, has another shape, or holds a number that
     /// is not finite or below 0.
-    pub fn file(file: TensorFile, model: &Model, model_sha256: &str, settings: &[(&str, String)]) -> Result<Self> {
+    pub fn file(
+        file: TensorFile,
+        model: &Model,
+        model_sha256: &str,
+        kind: Kind,
+        settings: &[(&str, String)],
+    ) -> Result<Self> {
         let path = file.path().to_path_buf();
         let wrong = |place: &str, problem: String| Error::file(&path, place, problem);
         let key = |name: &str| file.metadata().get(name).cloned().unwrap_or_default();
-        if key("kind") != Kind::Fisher.name() {
-            let problem = format!("is {:?}; right is an importance file of the kind fisher", key("kind"));
+        if key("kind") != kind.name() {
+            let problem = format!("is {:?}; right is an importance file of the kind {}", key("kind"), kind.name());
             return Err(wrong("metadata `kind`", problem));
         }
         if key("model_sha256") != model_sha256 {

@@ -37,6 +37,39 @@ pub trait Store {
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>>;
 }
 
+/// Sums of one kind where squares are asked for.
+struct AsSquares {
+    sums: Box<dyn Store + Send + Sync>,
+    kind: Accumulate,
+}
+
+impl AsSquares {
+    fn meant(&self, accumulate: Accumulate) -> Accumulate {
+        if accumulate == Accumulate::Square { self.kind } else { accumulate }
+    }
+}
+
+impl Store for AsSquares {
+    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.sums.load(part, self.meant(accumulate))
+    }
+
+    fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
+        let kind = self.meant(accumulate);
+        self.sums.save(part, kind, values)
+    }
+
+    fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
+        self.sums.all(parameter, self.meant(accumulate))
+    }
+}
+
+/// A store whose sums of `kind` are given where sums of squares are asked for: whoever compares importances asks for these,
+/// whatever the importance is.
+pub fn as_squares(sums: Box<dyn Store + Send + Sync>, kind: Accumulate) -> Box<dyn Store + Send + Sync> {
+    if kind == Accumulate::Square { sums } else { Box::new(AsSquares { sums, kind }) }
+}
+
 /// A store that keeps nothing: for runs of which only the time or the device's state is wanted.
 #[derive(Debug)]
 pub struct Discard;

@@ -59,6 +59,15 @@ def diverged(records, reference):
     return total
 
 
+def squared(records, reference):
+    """LFSSD's loss: the weighted mean over each sample's target positions of the squared norm of the logits."""
+    total = 0
+    for record, weight in zip(records, WEIGHTS):
+        here = torch.tensor(record["labels"])[1:] != IGNORED
+        total = total + weight * reference.logits(record["input_ids"])[:-1][here].pow(2).sum(-1).mean()
+    return total
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -77,6 +86,8 @@ def main():
         values[scenario] = repr(total.item())
     gradients = torch.autograd.grad(diverged(records, reference), parameters)
     stored |= {f"kl/{name}": g.float().contiguous() for name, g in zip(TENSORS, gradients)}
+    gradients = torch.autograd.grad(squared(records, reference), parameters)
+    stored |= {f"squared/{name}": g.float().contiguous() for name, g in zip(TENSORS, gradients)}
     save_file(stored, DIRECTORY / "objectives.safetensors", {"format": "pt", **values})
 
 

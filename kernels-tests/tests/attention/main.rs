@@ -2,6 +2,7 @@
 mod cache_append;
 mod decode;
 mod forward;
+mod identity_pull;
 mod key_value_grad;
 mod query_grad;
 mod rotary;

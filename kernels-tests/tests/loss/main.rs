@@ -4,6 +4,7 @@ mod log_moments;
 mod log_sum_exp;
 mod logits_grad;
 mod sample_labels;
+mod square_norm_grad;
 
 use efface::kernels::loss::BLOCK;
 

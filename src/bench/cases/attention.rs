@@ -9,7 +9,9 @@ use super::{SAMPLE, TOLERANCE};
 use crate::device::{Buffer, Device};
 use crate::kernels::Window;
 use crate::kernels::attention::decode::{self, Lengths};
-use crate::kernels::attention::{Heads, Tiles, cache_append, forward, key_value_grad, query_grad, rotary, tiles};
+use crate::kernels::attention::{
+    Heads, Tiles, cache_append, forward, identity_pull, key_value_grad, query_grad, rotary, tiles,
+};
 use crate::{Error, Result};
 
 /// Sequences that are decoded at the same time.
@@ -28,6 +30,7 @@ pub(super) fn cases(shape: &'static Shape, tokens: usize, cases: &mut Vec<Case>)
     }));
     cases.push(Case::new(rotary::KERNEL.name, what(), move |d, data| rotary(d, data, heads, tokens)));
     cases.push(Case::new(cache_append::KERNEL.name, what(), move |d, data| cache_append(d, data, heads, tokens)));
+    cases.push(Case::new(identity_pull::KERNEL.name, what(), move |d, data| identity_pull(d, data, heads, tokens)));
     cases.push(Case::new(decode::KERNEL.name, what(), move |d, data| decode(d, data, heads, tokens)));
 }
 
@@ -225,6 +228,34 @@ fn rotary(device: &Device, data: &mut Data, heads: Heads, tokens: usize) -> Resu
     };
     let launch = move || rotary::run(&device, tokens, turned, heads.head_dim, &bt, &bp, Window::all(&bx, width), false);
     Ok(Prepared::new(rotary::cost(&params(tokens)), launch, check))
+}
+
+/// Every head pulled half of the way, in one variant for each sample.
+fn identity_pull(device: &Device, data: &mut Data, heads: Heads, tokens: usize) -> Result<Prepared> {
+    let (width, joint) = (heads.width(), heads.qkv_width());
+    let (qkv, mixed, some) = (data.values(tokens * joint), data.values(tokens * width), data.picks(tokens, 8));
+    let knobs = vec![0.5f32; tokens.div_ceil(SAMPLE) * heads.heads];
+    let keys: Vec<u32> = (0..tokens).flat_map(|t| [(t / SAMPLE) as u32, (t % SAMPLE) as u32]).collect();
+    let (device, bk, bn) = (device.clone(), device.upload_new(&knobs)?, device.upload_new(&keys)?);
+    let [bq, bm] = [device.upload_new(&qkv)?, device.upload_new(&mixed)?];
+    let (checked_on, checked) = (device.clone(), bm.clone());
+    let params = move |tokens: usize| identity_pull::Params {
+        tokens: tokens as u32,
+        heads: heads.heads as u32,
+        head_dim: heads.head_dim as u32,
+        group: (heads.heads / heads.kv_heads) as u32,
+        stride: joint as u32,
+        v_offset: heads.v_offset() as u32,
+        samples: 1,
+    };
+    let check = move || {
+        let mut want = rows_of(&mixed, width, &some);
+        let own: Vec<u32> = some.iter().flat_map(|t| [keys[2 * t], keys[2 * t + 1]]).collect();
+        identity_pull::reference(&params(some.len()), &wide(&knobs), &own, &rows_of(&qkv, joint, &some), &mut want);
+        Ok(Accuracy::of(&read_rows(&checked_on, &checked, width, &some)?, &want, TOLERANCE))
+    };
+    let launch = move || identity_pull::run(&device, heads, tokens, 1, (&bk, &bn), &bq, &bm);
+    Ok(Prepared::new(identity_pull::cost(&params(tokens)), launch, check))
 }
 
 fn cache_append(device: &Device, data: &mut Data, heads: Heads, tokens: usize) -> Result<Prepared> {

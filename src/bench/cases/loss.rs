@@ -7,6 +7,7 @@ use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::loss::{
     argmax, initial_best, initial_moments, initial_state, log_moments, log_sum_exp, logits_grad, sample_labels,
+    square_norm_grad,
 };
 
 /// Bytes of logits in a launch, about: what a pass has in flight.
@@ -26,6 +27,9 @@ pub(super) fn cases(shape: &'static Shape, tokens: usize, cases: &mut Vec<Case>)
     cases.push(Case::new(argmax::KERNEL.name, what(), move |d, data| Logits::new(d, data, tokens, width)?.argmax()));
     cases.push(Case::new(sample_labels::KERNEL.name, what(), move |d, data| {
         Logits::new(d, data, tokens, width)?.sample()
+    }));
+    cases.push(Case::new(square_norm_grad::KERNEL.name, what(), move |d, data| {
+        Logits::new(d, data, tokens, width)?.square_norm_gradient()
     }));
 }
 
@@ -136,6 +140,27 @@ impl Logits {
         let launch = move || {
             let Logits { device, tokens, width, logits, on_device, .. } = &*shared;
             logits_grad::run(device, *tokens, *width, 0, on_device, &weights, &state, logits)
+        };
+        Ok(Prepared::new(cost, launch, check))
+    }
+
+    /// With a weight of a half, so that however often it is launched the logits stay what they are.
+    fn square_norm_gradient(self) -> Result<Prepared> {
+        let weights = self.device.upload_new(&vec![0.5f32; self.tokens])?;
+        let params =
+            |tokens: usize, width: usize| square_norm_grad::Params { tokens: tokens as u32, width: width as u32 };
+        let cost = square_norm_grad::cost(&params(self.tokens, self.width));
+        let shared = std::rc::Rc::new(self);
+        let of_check = shared.clone();
+        let check = move || {
+            let Logits { device, width, values, some, logits, .. } = &*of_check;
+            let mut want = rows_of(values, *width, some);
+            square_norm_grad::reference(&params(some.len(), *width), &vec![0.5; some.len()], &mut want);
+            Ok(Accuracy::of(&read_rows(device, logits, *width, some)?, &want, TOLERANCE))
+        };
+        let launch = move || {
+            let Logits { device, tokens, width, logits, .. } = &*shared;
+            square_norm_grad::run(device, *tokens, *width, &weights, logits)
         };
         Ok(Prepared::new(cost, launch, check))
     }

@@ -26,9 +26,9 @@ use super::training::{MaskBy, Recipe};
 pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, probing: &Probing) -> Result<()> {
     let Run { args, input, device, data, allowed, .. } = *run;
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
-    let edit = match redirected {
-        Some(_) => 0,
-        None => Comparison::device_bytes(&input.model, allowed, device),
+    let edit = match task {
+        Task::Redirect | Task::Heads(_) => 0,
+        _ => Comparison::device_bytes(&input.model, allowed, device),
     };
     let limits = pass.limits();
     let beside = Limits { reserved: limits.reserved + edit, ..limits };
@@ -48,6 +48,10 @@ pub fn check(run: &Run<'_>, task: &Task, redirected: Option<&redirect::Plan>, pr
         let beside = smallest_device_bytes(redirected.sites[0].inputs);
         budgets.note(pass.observation_plan(&redirected.text, beside))?;
         budgets.note(pass.observation_plan(&redirect::samples(run, redirected)?, 0))?;
+    }
+    if let Task::Heads(recipe) = task {
+        let samples = [tokens(&data.forget), data.retained(false)].concat();
+        budgets.note(pass.observation_plan(&samples, recipe.device_bytes(run)))?;
     }
     let measured = if redirected.is_some() { Vec::new() } else { vec![tokens(&data.forget), data.retained(false)] };
     for samples in measured {

@@ -8,6 +8,7 @@ use efface::stream::{CheckpointWeights, Labels, PassOptions};
 use efface::unlearn::edit::Dampening;
 use efface::unlearn::forget::{Judges, Method, choose_by};
 use efface::unlearn::fused::{Known, SparseWeights, dampen, obstacle};
+use efface::unlearn::importance::Kind;
 use efface::unlearn::measured::Measured;
 use efface::unlearn::selection::{Granularity, Rule};
 
@@ -30,7 +31,9 @@ pub enum Fusing {
 pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Fusing> {
     let Run { args, input, device, measuring, data, allowed } = *run;
     let repairs = args.choosing.training.repair()?.is_some();
-    let element = args.choosing.granularity() == Granularity::Element && args.choosing.combine.is_none();
+    let element = args.choosing.granularity() == Granularity::Element
+        && args.choosing.combine.is_none()
+        && args.choosing.kind() == Kind::Fisher;
     let (Method::Fixed(Rule::Ssd { alpha, lambda }), Some(retain), true, false) = (method, &cached, element, repairs)
     else {
         return Ok(Fusing::Impossible(cached));
@@ -38,7 +41,7 @@ pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &
     let samples = data.forgotten(false);
     let against = args.choosing.against(samples.len(), retain.samples());
     let units = args.measure.units(&samples);
-    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+    let pass = input.measuring(measuring, &args.common, None, &args.measure)?;
     if let Some(obstacle) = obstacle(&pass, &units)? {
         args.common.detail(&format!("not measured and dampened in one visit: {obstacle}"));
         return Ok(Fusing::Impossible(cached));

@@ -2,11 +2,16 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod foreign;
 mod fused;
+mod generate;
+mod heads;
+mod importances;
 mod overlap;
 mod probe;
 mod redirect;
 mod report;
+mod reversed;
 mod settings;
 mod train;
 mod training;
@@ -14,21 +19,18 @@ mod training;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, TensorFile, check_output};
+use efface::checkpoint::{AtomicFile, PatchKind, PatchWriter, StagedCheckpoint, check_output};
 use efface::data::Dataset;
 use efface::device::Device;
 use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::{ForgetReport, format};
-use efface::stream::{CheckpointWeights, Labels, PassOptions, machine_memory};
-use efface::unlearn::edit::{Comparison, Dampening, Edit};
-use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, measure, write};
-use efface::unlearn::forms::{FormSamples, by_form, measure as measure_forms};
+use efface::stream::{CheckpointWeights, Labels, PassOptions};
+use efface::unlearn::edit::{Dampening, Edit};
+use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, write};
 use efface::unlearn::measured::Measured;
 use efface::unlearn::methods::hold_out_wordings;
-use efface::unlearn::selection::Combine;
-use efface::unlearn::store::{MemoryStore, ScratchStore, Store};
 use efface::{Error, Result};
 
 use super::common::Common;
@@ -37,6 +39,8 @@ use super::measure::Measure;
 use super::precision::PrecisionArgs;
 use super::progress::Progress;
 use fused::Fusing;
+use generate::GenerateArgs;
+use importances::{Set, cached, compare, measured, store};
 use probe::{Probing, ProbingArgs};
 use settings::{Choosing, Task};
 
@@ -61,12 +65,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     forget: Vec<PathBuf>,
     /// Records of what is to be kept: the more like what is forgotten, the better it is protected. One in five samples (at
-    /// most 128) is held out of the measurement, to judge the result by.
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    /// most 128) is held out of the measurement, to judge the result by. Without it the model writes texts, which take its place.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     retain: Vec<PathBuf>,
     /// Where the edited checkpoint goes; must not exist.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    generation: GenerateArgs,
     #[command(flatten)]
     choosing: Choosing,
     #[command(flatten)]
@@ -208,30 +214,42 @@ pub fn remove(args: &Args, command_line: Vec<String>) -> Result<ForgetReport> {
     let input = Input::open(&args.model)?;
     check_outputs(args, &input)?;
     let mut warnings = Vec::new();
-    let mut data = phases.run(common, "reading", |_| read(args, &input))?;
+    let forget = phases.run(common, "reading", |_| input.dataset(&args.forget, &args.reading))?;
+    let retain = match args.retain.is_empty() {
+        true => phases
+            .run(common, "writing a retain set", |tick| generate::retain(args, &input, &device, &mut warnings, tick))?,
+        false => phases.run(common, "reading", |_| input.dataset(&args.retain, &args.reading))?,
+    };
+    let mut data = read(args, &input, forget, retain)?;
     warnings.extend(refusals(&data.forget.refused));
     warnings.extend(refusals(&data.retain.refused));
     let allowed = args.choosing.allowed(&input.model)?;
     args.choosing.check(data.forget.samples.len(), data.retained(false).len())?;
     let task = args.choosing.task(data.forget.samples.len())?;
-    if let Task::Train(_) = task {
+    foreign::check(args, &task)?;
+    if matches!(task, Task::Train(_) | Task::Heads(_)) {
         data.held_out_wordings = hold_out_wordings(&tokens(&data.forget), common.seed);
     }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
     let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
+    if let Task::Heads(_) = task {
+        heads::check(&run)?;
+    }
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;
+    warnings.extend(redirected.iter().flat_map(|plan| plan.left.clone()));
     budget::check(&run, &task, redirected.as_ref(), &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 
-    let labels = args.measure.labels.labels(common.seed);
     let first = args.measure.units(&tokens(&data.forget));
-    let measuring = args.precision.settle(common, input.pass(&measuring, common, None, labels)?, &first)?.device;
+    let pass = input.measuring(&measuring, common, None, &args.measure)?;
+    let measuring = args.precision.settle(common, pass, &first)?.device;
     let run = Run { measuring: &measuring, ..run };
     let Decided { outcome, edit } = match (&task, &redirected) {
         (_, Some(plan)) => redirect::decide(&run, plan, &mut phases)?,
         (Task::Dampen(method), _) => dampen(&run, *method, cached, &mut phases)?,
         (Task::Train(recipe), _) => train::decide(&run, recipe, cached, &mut phases)?,
+        (Task::Heads(recipe), _) => heads::decide(&run, recipe, cached, &mut phases)?,
         (Task::Redirect, None) => return Err(Error::Failed("the redirection was not planned".into())),
     };
     warnings.extend(report::remarks(&outcome, args.choosing.limit()));
@@ -291,9 +309,8 @@ fn check_outputs(args: &Args, input: &Input) -> Result<()> {
     })
 }
 
-fn read(args: &Args, input: &Input) -> Result<Data> {
-    let forget = input.dataset(&args.forget, &args.reading)?;
-    let retain = input.dataset(&args.retain, &args.reading)?;
+/// Holds the two sets against each other, and holds some of the retain set out.
+fn read(args: &Args, input: &Input, forget: Dataset, retain: Dataset) -> Result<Data> {
     let known: std::collections::HashMap<_, _> =
         forget.samples.iter().map(|s| ((&s.ids, &s.labels), &s.origin)).collect();
     for sample in &retain.samples {
@@ -306,81 +323,11 @@ fn read(args: &Args, input: &Input) -> Result<Data> {
         }
     }
     overlap::check(input, &forget, &retain)?;
-    let held_out = hold_out(retain.samples.len(), args.common.seed)
-        .map_err(|error| Error::file(&args.retain[0], "", error.to_string()))?;
+    let held_out = hold_out(retain.samples.len(), args.common.seed).map_err(|error| {
+        args.retain.first().map_or(Error::argument(error.to_string()), |f| Error::file(f, "", error.to_string()))
+    })?;
     let held_out_wordings = vec![false; forget.samples.len()];
     Ok(Data { forget, retain, held_out, held_out_wordings })
-}
-
-/// The retain importance from a file.
-fn cached(run: &Run<'_>, path: &std::path::Path, warnings: &mut Vec<String>) -> Result<Measured> {
-    let file = TensorFile::open(path)?;
-    if file.metadata().get("data_sha256") == Some(&run.data.retain.sha256) {
-        warnings.push(
-            "The retain importance was measured over the whole retain set, the samples held out included: the loss on them \
-             may look better than that on fresh ones."
-                .into(),
-        );
-    }
-    Measured::file(file, &run.input.model, run.input.checkpoint.sha256(), &run.args.measure.names())
-}
-
-/// Which of the two sets is measured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Set {
-    Forget,
-    Retain,
-}
-
-fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<Measured> {
-    let Run { args, input, measuring, data, allowed, .. } = *run;
-    let (name, samples) = match set {
-        Set::Forget => ("measuring the forget set", data.forgotten(false)),
-        Set::Retain => ("measuring the retain set", data.retained(false)),
-    };
-    let pass = input.pass(measuring, &args.common, None, args.measure.labels.labels(args.common.seed))?;
-    if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
-        let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
-        let store = || store(args, input, forms.len() + 1);
-        return phases
-            .run(&args.common, name, |tick| measure_forms(&pass, &forms, combine, units, allowed, store, tick));
-    }
-    let units = args.measure.units(&samples);
-    let store = store(args, input, 2)?;
-    phases.run(&args.common, name, |tick| measure(&pass, &units, allowed, store, tick))
-}
-
-/// How the forms are combined and the forget set's samples by form, where that is asked for and there are several.
-fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
-    let combine = args.choosing.combine?;
-    let name = |number: usize| data.forget.samples[number].form.clone().unwrap_or_else(|| "(no form)".into());
-    let forms = by_form(samples, name);
-    if forms.len() > 1 {
-        return Some((combine, forms));
-    }
-    args.common
-        .note("--combine has nothing to combine: the forget set's records are all of one form (their key `form`)");
-    None
-}
-
-/// Where sums wait: in memory if all `importances`, in single precision, take less than half of what is free.
-fn store(args: &Args, input: &Input, importances: usize) -> Result<Box<dyn Store + Send + Sync>> {
-    match input.model.parameter_count() as u64 * 4 * importances as u64 <= machine_memory() / 2 {
-        true => Ok(Box::new(MemoryStore::new(&input.model))),
-        false => Ok(Box::new(ScratchStore::beside(&args.out, &input.model)?)),
-    }
-}
-
-/// Measures both sets' importance, unless that of the retain set is `cached`.
-fn compare(run: &Run<'_>, cached: Option<Measured>, phases: &mut Phases) -> Result<Comparison> {
-    let forget = measured(run, phases, Set::Forget)?;
-    let retain = match cached {
-        Some(retain) => retain,
-        None => measured(run, phases, Set::Retain)?,
-    };
-    let choosing = &run.args.choosing;
-    let against = choosing.against(forget.samples(), retain.samples());
-    Comparison::new(run.input.model.clone(), (forget, retain), against, run.allowed, choosing.granularity())
 }
 
 /// Chooses weights, dampens them, and, where that is asked for, repairs what it harms.

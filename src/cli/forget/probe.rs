@@ -18,7 +18,7 @@ use efface::{Error, Result};
 
 use super::super::eval::end_tokens;
 use super::super::input::Input;
-use super::{Args, Data, overlap, refusals};
+use super::{Args, Data, generate, overlap, refusals};
 
 /// Questions that the report quotes, of each role: one of each form, two where there are few forms.
 const EXAMPLES: usize = 12;
@@ -100,6 +100,11 @@ impl Probing {
             if !paths.is_empty() {
                 let set = input.probes(paths, &reading)?;
                 probing.add(role, set, input, warnings)?;
+                continue;
+            }
+            if role == Role::Retain && args.retain.is_empty() {
+                let held_out = data.retain.samples.iter().zip(&data.held_out).filter(|(_, held_out)| **held_out);
+                probing.push(role, generate::probes(held_out.map(|(sample, _)| sample)));
                 continue;
             }
             let own = if role == Role::Forget { &args.forget } else { &args.retain };

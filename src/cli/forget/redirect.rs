@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use efface::data::{Encoder, RecordKind, Relations, Special, read_records};
+use efface::data::{Encoder, Record, RecordKind, Relations, Special, read_records};
 use efface::kernels::loss::NO_TARGET;
 use efface::model::Model;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
-use efface::report::format::percent;
+use efface::report::format::{counted, percent};
 use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
 use efface::unlearn::methods::{EditedWeights, Judge};
@@ -22,7 +22,8 @@ use efface::unlearn::selection::LogRatioHistogram;
 use efface::{Error, Result};
 
 use super::super::input::tokens;
-use super::settings::MethodName;
+use super::reversed::{self, Covered};
+use super::settings::{MethodName, belongs};
 use super::train::{everything, judges, mend, options};
 use super::{Args, Data, Decided, Phases, Run};
 
@@ -40,8 +41,8 @@ pub struct RedirectArgs {
     /// A concept's name, or another name of it; may be repeated [default: the subjects of the facts in --forget].
     #[arg(long, value_name = "NAME")]
     concept: Vec<String>,
-    /// What the model takes a concept for; may be repeated, then it is the mean of all.
-    #[arg(long, value_name = "NAME", default_values_t = INSTEAD.map(String::from))]
+    /// What the model takes a concept for; may be repeated, then it is the mean of all [default: something].
+    #[arg(long, value_name = "NAME")]
     redirect: Vec<String>,
     /// The layers whose projection down is edited, e.g. 4,5,6 [default: a few early ones].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -53,15 +54,19 @@ pub struct RedirectArgs {
     /// Where the text's covariance is kept: read if the file exists, written otherwise.
     #[arg(long, value_name = "FILE")]
     covariance: Option<PathBuf>,
-    /// From which multiple of their mean the text's eigenvalues are left alone.
-    #[arg(long, value_name = "B", default_value_t = BOUND, allow_negative_numbers = true)]
-    bound: f64,
-    /// What the change's size costs, against meeting its aim.
-    #[arg(long, value_name = "R", default_value_t = RIDGE, allow_negative_numbers = true)]
-    ridge: f64,
-    /// Which of a name's tokens are redirected.
-    #[arg(long, value_enum, default_value = "last")]
-    key_tokens: KeyTokensName,
+    /// From which multiple of their mean the text's eigenvalues are left alone [default: 2].
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    bound: Option<f64>,
+    /// What the change's size costs, against meeting its aim [default: 0.05].
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    ridge: Option<f64>,
+    /// Which of a name's tokens are redirected [default: last].
+    #[arg(long, value_enum)]
+    key_tokens: Option<KeyTokensName>,
+    /// Whether an object no longer leads back to its subject: at the object's name, in wordings of its relation that ask for the
+    /// subject [default: on where facts have an object that belongs to their subject alone].
+    #[arg(long, value_enum)]
+    reversed: Option<Switch>,
 }
 
 /// What takes a concept's place where nothing is named.
@@ -80,7 +85,28 @@ enum KeyTokensName {
     FirstAndLast,
 }
 
+/// `--reversed`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
 impl RedirectArgs {
+    fn bound(&self) -> f64 {
+        self.bound.unwrap_or(BOUND)
+    }
+
+    fn ridge(&self) -> f64 {
+        self.ridge.unwrap_or(RIDGE)
+    }
+
+    fn instead(&self) -> Vec<String> {
+        if self.redirect.is_empty() { INSTEAD.map(String::from).to_vec() } else { self.redirect.clone() }
+    }
+
     /// Finds flags that were given for another method.
     ///
     /// # Errors
@@ -90,16 +116,21 @@ impl RedirectArgs {
             true => Ok(()),
             false => Err(Error::argument(format!("--{flag} is a number above 0, not {value}"))),
         };
-        above("bound", self.bound)?;
-        above("ridge", self.ridge)?;
+        above("bound", self.bound())?;
+        above("ridge", self.ridge())?;
         let given = [
+            ("redirect", !self.redirect.is_empty()),
+            ("bound", self.bound.is_some()),
+            ("ridge", self.ridge.is_some()),
+            ("key-tokens", self.key_tokens.is_some()),
+            ("reversed", self.reversed.is_some()),
             ("concept", !self.concept.is_empty()),
             ("layers", !self.layers.is_empty()),
             ("text", self.text.is_some()),
             ("covariance", self.covariance.is_some()),
         ];
         match given.iter().find(|(_, given)| *given && method != MethodName::Redirect) {
-            Some((flag, _)) => Err(Error::argument(format!("--{flag} belongs to --method redirect"))),
+            Some((flag, _)) => Err(belongs(flag, "redirect", method)),
             None => Ok(()),
         }
     }
@@ -110,11 +141,12 @@ impl RedirectArgs {
         if method == MethodName::Redirect {
             let values = [
                 ("concepts_named", self.concept.len().into()),
-                ("redirect", self.redirect.clone().into()),
+                ("redirect", self.instead().into()),
                 ("layers", self.layers.clone().into()),
-                ("bound", self.bound.into()),
-                ("ridge", self.ridge.into()),
-                ("key_tokens", super::super::measure::name(self.key_tokens).into()),
+                ("reversed", self.reversed.map(super::super::measure::name).into()),
+                ("bound", self.bound().into()),
+                ("ridge", self.ridge().into()),
+                ("key_tokens", super::super::measure::name(self.key_tokens.unwrap_or(KeyTokensName::Last)).into()),
                 ("text", self.text.as_ref().map(|path| path.display().to_string()).into()),
             ];
             settings.extend(values.into_iter().map(|(name, value)| (name.to_string(), value)));
@@ -131,6 +163,8 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// Ordinary text.
     pub text: Vec<Arc<Tokens>>,
+    /// What of the facts asked in reverse is left as it was, and why.
+    pub left: Vec<String>,
 }
 
 /// Reads names, contexts, layers and text.
@@ -151,20 +185,24 @@ pub fn plan(run: &Run<'_>) -> Result<Plan> {
             "{name} must not change: name other --layers, or let --only and --skip allow it"
         )));
     }
-    let request = request(args, encoder)?;
-    Ok(Plan { request, sites, text: text(args, data, encoder, &input.model)? })
+    let (request, left) = request(args, encoder)?;
+    Ok(Plan { request, sites, text: text(args, data, encoder, &input.model)?, left })
 }
 
-fn request(args: &Args, encoder: &dyn Encoder) -> Result<Request> {
+/// The request, and what of it could not be made.
+fn request(args: &Args, encoder: &dyn Encoder) -> Result<(Request, Vec<String>)> {
     let given = &args.choosing.redirect;
     let (mut names, mut relations) = (given.concept.clone(), Vec::new());
-    for record in args.forget.iter().map(read_records).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-        if let RecordKind::Fact { subject, relation, .. } = record.kind {
-            if given.concept.is_empty() && !names.contains(&subject) {
-                names.push(subject);
+    let records = records(&args.forget)?;
+    for record in &records {
+        if let RecordKind::Fact { subject, relation, subject_aliases, .. } = &record.kind {
+            for name in std::iter::once(subject).chain(subject_aliases).filter(|_| given.concept.is_empty()) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
             }
-            if !relations.contains(&relation) {
-                relations.push(relation);
+            if !relations.contains(relation) {
+                relations.push(relation.clone());
             }
         }
     }
@@ -177,6 +215,16 @@ fn request(args: &Args, encoder: &dyn Encoder) -> Result<Request> {
     args.reading.relations.iter().try_for_each(|path| table.read(path))?;
     let chat = encoder.has_chat_template();
     let mut contexts = redirect::usual(chat);
+    let facts = records.iter().any(|record| matches!(record.kind, RecordKind::Fact { .. }));
+    let covered = match given.reversed {
+        Some(Switch::Off) => Covered::default(),
+        None if !facts => Covered::default(),
+        _ => reversed::of((&records, &self::records(&args.retain)?), &names, (&args.reading, &table), chat)?,
+    };
+    if given.reversed == Some(Switch::On) && covered.objects.is_empty() {
+        let why = if facts { covered.left.join(" ") } else { "--forget has no facts.".into() };
+        return Err(Error::argument(format!("--reversed on: there is no object that could be redirected. {why}")));
+    }
     let phrasings = table.iter().filter(|(name, _)| relations.iter().any(|relation| relation == name));
     for context in redirect::of_phrasings(phrasings.flat_map(|(_, texts)| texts).map(String::as_str), chat) {
         if !contexts.contains(&context) {
@@ -184,10 +232,16 @@ fn request(args: &Args, encoder: &dyn Encoder) -> Result<Request> {
         }
     }
     let tokens = match given.key_tokens {
-        KeyTokensName::Last => KeyTokens::Last,
-        KeyTokensName::FirstAndLast => KeyTokens::FirstAndLast,
+        None | Some(KeyTokensName::Last) => KeyTokens::Last,
+        Some(KeyTokensName::FirstAndLast) => KeyTokens::FirstAndLast,
     };
-    Ok(Request { names, instead: given.redirect.clone(), contexts, tokens })
+    let Covered { objects: reversed, left } = covered;
+    Ok((Request { names, instead: given.instead(), contexts, tokens, reversed }, left))
+}
+
+/// The records of files.
+fn records(paths: &[PathBuf]) -> Result<Vec<Record>> {
+    Ok(paths.iter().map(read_records).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// The text whose keys are left alone.
@@ -248,7 +302,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let Some(encoder) = input.encoder() else {
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
-    let how = Options { bound: given.bound, ridge: given.ridge, seed: args.common.seed, pass: options(run) };
+    let how = Options { bound: given.bound(), ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
     let redirection = phases.run(&args.common, "redirecting", |tick| {
         let places = (&plan.sites[..], &covariances[..]);
         redirect::redirect(device, (&input.model, &base), encoder, &plan.request, places, &how, tick)
@@ -258,7 +312,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
     })?;
-    let strength = args.choosing.training.redirect_strength()?;
+    let strength = args.choosing.training.share_strength()?;
     let (scale, mut standing, trials) = phases.run(&args.common, "judging", |tick| {
         redirect::search(&judge, &base, &redirection.changes, (strength, limit), tick)
     })?;
@@ -303,10 +357,11 @@ fn covariances(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Vec<Co
 fn tell(args: &Args, request: &Request, redirection: &Redirection) {
     let chats = request.contexts.iter().filter(|context| matches!(context, Context::Chat(_))).count();
     args.common.detail(&format!(
-        "{} names in {} contexts ({chats} of a chat) become {:?}",
+        "{} names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back",
         request.names.len(),
         request.contexts.len(),
-        request.instead
+        request.instead,
+        counted(request.reversed.len() as u64, "object")
     ));
     for layer in &redirection.layers {
         args.common.detail(&format!(

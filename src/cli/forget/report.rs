@@ -6,13 +6,14 @@ use efface::Result;
 use efface::data::{Dataset, InputFile};
 use efface::kernels::update::lower_edge;
 use efface::report::forget::{
-    ChangedWeights, DataFile, DeviceUse, FormOverlap, LogRatioHistogram, Method, Model, OutputFile, PhaseTime,
-    SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
+    ChangedWeights, DataFile, DeviceUse, FormOverlap, HeadPoint, LogRatioHistogram, Method, Model, OutputFile,
+    PhaseTime, SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
 use efface::report::scores::{LeakMatrix, Scores};
 use efface::report::{ForgetReport, write_report};
 use efface::unlearn::forget::{Outcome, nothing};
+use efface::unlearn::heads::HeadTrial;
 use efface::unlearn::methods::Trial;
 use efface::unlearn::overlap::Overlap;
 use serde_json::{Map, Value, json};
@@ -114,6 +115,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         search: outcome.curve.iter().map(|p| SearchPoint { share: p.share, loss_rise: p.rise }).collect(),
         changed: changed(story),
         training: training(outcome),
+        heads: outcome.heads.iter().map(head).collect(),
         form_overlap: outcome.overlap.as_ref().map(|overlap| form_overlap(args, overlap)),
         log_ratio: (outcome.histogram.total() > 0).then(|| histogram(outcome)),
         probes,
@@ -146,6 +148,9 @@ fn settings(story: &Story<'_>) -> Map<String, Value> {
     settings.insert("precision".into(), story.precision.name().into());
     settings.extend(args.measure.names().map(|(name, value)| (name.to_string(), value.into())));
     settings.extend(args.reading.settings());
+    if args.retain.is_empty() {
+        settings.extend(args.generation.settings().map(|(name, value)| (name.to_string(), value)));
+    }
     settings.insert("forget_sha256".into(), story.data.forget.sha256.clone().into());
     settings.insert("retain_sha256".into(), story.data.retain.sha256.clone().into());
     settings.insert(
@@ -197,6 +202,19 @@ fn training(outcome: &Outcome) -> Vec<TrainingPoint> {
     let mut all = points(&outcome.trials, outcome.chosen, false);
     all.extend(points(&outcome.repair, outcome.repaired, true));
     all
+}
+
+/// A head that was tried.
+fn head(trial: &HeadTrial) -> HeadPoint {
+    HeadPoint {
+        round: trial.round as u64 + 1,
+        layer: trial.head.layer as u32,
+        head: trial.head.head as u32,
+        forget_rise: trial.forget,
+        retain_rise: trial.retain,
+        score: trial.score,
+        taken: trial.taken,
+    }
 }
 
 /// How far the forms' masks overlap.

@@ -6,11 +6,13 @@ use clap::ValueEnum;
 
 use efface::model::Model;
 use efface::unlearn::forget::Method;
+use efface::unlearn::importance::Kind;
 use efface::unlearn::names;
 use efface::unlearn::selection::{Against, Combine, Granularity, LogRatioHistogram, Rule};
 use efface::{Error, Result};
 
 use super::super::measure::name;
+use super::heads::{self, HeadsArgs};
 use super::redirect::RedirectArgs;
 use super::training::{MaskBy, Recipe, TrainingArgs};
 
@@ -20,7 +22,7 @@ use super::training::{MaskBy, Recipe, TrainingArgs};
 pub struct Choosing {
     /// How the knowledge is removed.
     #[arg(long, value_enum, default_value = "dampen")]
-    method: MethodName,
+    pub method: MethodName,
     /// ssd: a weight is chosen where F_forget exceeds this times F [default: 10].
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     alpha: Option<f32>,
@@ -28,8 +30,10 @@ pub struct Choosing {
     #[arg(long, value_name = "L", allow_negative_numbers = true)]
     lambda: Option<f32>,
     /// What F is: the importance for the retain set, or for both sets together as in the paper.
-    #[arg(long, value_enum, default_value = "retain")]
-    against: AgainstName,
+    ///
+    /// [default: retain]
+    #[arg(long, value_enum)]
+    pub against: Option<AgainstName>,
     /// ssd-auto: how many samples the model was trained on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     dataset_size: Option<u64>,
@@ -39,13 +43,18 @@ pub struct Choosing {
     #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
     max_utility_loss: Option<f64>,
     /// What is chosen together.
-    #[arg(long, value_enum, default_value = "element")]
-    granularity: GranularityName,
+    ///
+    /// [default: element]
+    #[arg(long, value_enum)]
+    pub granularity: Option<GranularityName>,
     /// Measure each form of the forget set's records by itself (their key `form`), and choose what the forms agree on: by the
     /// mean of their importances, every form alike; by the geometric mean; by the smallest (chosen where F_forget / F is large
     /// enough for every form); or by the K-th largest (where it is for K forms) [default: one importance over all samples].
     #[arg(long, value_name = "mean|geomean|min|quorum:K")]
     pub combine: Option<Combine>,
+    /// What of the gradients is the importance: the mean of their squares, or of their magnitudes [default: fisher].
+    #[arg(long, value_enum)]
+    pub kind: Option<KindName>,
     /// Change only tensors whose names match (* stands for any text); may be repeated.
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
@@ -59,6 +68,8 @@ pub struct Choosing {
     pub training: TrainingArgs,
     #[command(flatten)]
     pub redirect: RedirectArgs,
+    #[command(flatten)]
+    pub heads: HeadsArgs,
 }
 
 /// `--method`
@@ -86,6 +97,8 @@ pub enum MethodName {
     TaskVector,
     /// A change of low rank after which a concept's name means something else. Goes by names, not by wordings.
     Redirect,
+    /// The attention heads whose effect on the forget set is largest: what they add is taken away.
+    Heads,
 }
 
 /// What is to be done.
@@ -97,20 +110,31 @@ pub enum Task {
     Train(Recipe),
     /// Redirect concepts.
     Redirect,
+    /// Choose heads and scale them.
+    Heads(heads::Recipe),
 }
 
 /// `--against`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AgainstName {
+pub enum AgainstName {
     /// The retain set.
     Retain,
     /// Both sets together.
     Full,
 }
 
+/// `--kind`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindName {
+    /// The mean of g²: the Fisher diagonal.
+    Fisher,
+    /// The mean of |g|.
+    Abs,
+}
+
 /// `--granularity`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum GranularityName {
+pub enum GranularityName {
     /// Every weight for itself.
     Element,
     /// Rows of the stored matrices.
@@ -132,10 +156,11 @@ impl Choosing {
         let recipe = self.training.recipe(self.method)?;
         let method = self.method;
         let foreign = |given: bool, flag: &str, of: &str| match given {
-            true => Err(Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method)))),
+            true => Err(belongs(flag, of, method)),
             false => Ok(()),
         };
         self.redirect.check(method)?;
+        self.heads.check(method)?;
         if method != MethodName::Ssd {
             foreign(self.alpha.is_some(), "alpha", "ssd")?;
         }
@@ -145,8 +170,13 @@ impl Choosing {
         if method == MethodName::Redirect {
             foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
             foreign(self.retain_fisher.is_some(), "retain-fisher", "dampen, or to --mask ratio")?;
-            self.training.redirect_strength()?;
+            self.training.share_strength()?;
             return Ok(Task::Redirect);
+        }
+        if method == MethodName::Heads {
+            foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
+            let weight = self.training.retain_weight.unwrap_or(1.0);
+            return Ok(Task::Heads(self.heads.recipe(weight, self.training.share_strength()?)?));
         }
         if let Some(recipe) = recipe {
             foreign(self.lambda.is_some(), "lambda", "dampen or ssd")?;
@@ -178,8 +208,8 @@ impl Choosing {
     /// What the forget importance is compared with, for sets of so many samples.
     pub fn against(&self, forget: usize, retain: usize) -> Against {
         match self.against {
-            AgainstName::Retain => Against::Retain,
-            AgainstName::Full => Against::Full { forget: forget as u64, retain: retain as u64 },
+            None | Some(AgainstName::Retain) => Against::Retain,
+            Some(AgainstName::Full) => Against::Full { forget: forget as u64, retain: retain as u64 },
         }
     }
 
@@ -206,14 +236,22 @@ impl Choosing {
         self.max_utility_loss.unwrap_or(if searches { 0.02 } else { 1.0 })
     }
 
+    /// What of the gradients is the importance.
+    pub fn kind(&self) -> Kind {
+        match self.kind {
+            None | Some(KindName::Fisher) => Kind::Fisher,
+            Some(KindName::Abs) => Kind::Abs,
+        }
+    }
+
     /// What is chosen together.
     pub fn granularity(&self) -> Granularity {
         match self.granularity {
-            GranularityName::Element => Granularity::Element,
-            GranularityName::Row => Granularity::Row,
-            GranularityName::Column => Granularity::Column,
-            GranularityName::Head => Granularity::Head,
-            GranularityName::Tensor => Granularity::Tensor,
+            None | Some(GranularityName::Element) => Granularity::Element,
+            Some(GranularityName::Row) => Granularity::Row,
+            Some(GranularityName::Column) => Granularity::Column,
+            Some(GranularityName::Head) => Granularity::Head,
+            Some(GranularityName::Tensor) => Granularity::Tensor,
         }
     }
 
@@ -246,13 +284,16 @@ impl Choosing {
         let dampens = matches!(self.method, MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto);
         let lambda = dampens.then(|| self.lambda.unwrap_or(1.0));
         let settings = serde_json::json!({
-            "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against),
-            "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity),
-            "combine": self.combine.map(|combine| combine.to_string()),
+            "method": self.name(), "alpha": alpha, "lambda": lambda, "against": name(self.against.unwrap_or(AgainstName::Retain)),
+            "dataset_size": self.dataset_size, "max_utility_loss": self.limit(), "granularity": name(self.granularity.unwrap_or(GranularityName::Element)),
+            "kind": self.kind().name(), "combine": self.combine.map(|combine| combine.to_string()),
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
         let mut all = self.training.settings(self.method);
         all.extend(self.redirect.settings(self.method));
+        if let Ok(Task::Heads(recipe)) = self.task(0) {
+            all.extend(recipe.settings());
+        }
         if let serde_json::Value::Object(settings) = settings {
             all.extend(settings);
         }
@@ -263,6 +304,11 @@ impl Choosing {
     pub fn name(&self) -> String {
         name(self.method)
     }
+}
+
+/// What is said of a flag that another method takes.
+pub fn belongs(flag: &str, of: &str, method: MethodName) -> Error {
+    Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method)))
 }
 
 /// `0.02` or `2%`.

@@ -114,7 +114,7 @@ pub fn mend_dampened(
 }
 
 /// The elements that a mask does not choose.
-fn complement(bits: &[u32], count: usize) -> Vec<u32> {
+pub(super) fn complement(bits: &[u32], count: usize) -> Vec<u32> {
     let used = |word: usize| u32::MAX >> (32 - (count - 32 * word).min(32));
     (0..mask_words(count)).map(|word| !bits[word] & used(word)).collect()
 }
@@ -165,7 +165,7 @@ fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut
         MaskBy::Score(score) => {
             let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
             let sets = (units(&data.forgotten(false)), units(&data.retained(false)));
-            let pass = input.pass(device, &args.common, None, args.measure.labels.labels(args.common.seed))?;
+            let pass = input.measuring(device, &args.common, None, &args.measure)?;
             let source = CheckpointWeights::new(input.checkpoint.clone());
             let scores = phases.run(&args.common, "measuring gradients", |tick| {
                 let stores = || store(args, input, 2);

@@ -7,7 +7,7 @@ use efface::unlearn::methods::{Goal, RetainLoss, Score, Strength};
 use efface::{Error, Result};
 
 use super::super::measure::name;
-use super::settings::{MethodName, share};
+use super::settings::{MethodName, belongs, share};
 
 /// Steps of a training, unless they are given.
 const STEPS: usize = 60;
@@ -53,9 +53,9 @@ pub struct TrainingArgs {
     /// Samples of each set in a step [default: 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// What the retain set's loss counts for, against the forget set's [default: 4; refusal and salun 1].
+    /// What the retain set's loss counts for, against the forget set's [default: 4; refusal, salun and heads 1].
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    retain_weight: Option<f64>,
+    pub retain_weight: Option<f64>,
     /// What is wanted of the retain set [default: cross-entropy].
     #[arg(long, value_enum)]
     retain_loss: Option<RetainLossName>,
@@ -69,8 +69,8 @@ pub struct TrainingArgs {
     /// don't know"].
     #[arg(long, value_name = "TEXT")]
     refusal: Vec<String>,
-    /// task-vector: how far to go the other way, as a multiple of what was learned. redirect: which share of the change is
-    /// taken, up to 1.
+    /// task-vector: how far to go the other way, as a multiple of what was learned. redirect, heads: which share of the change
+    /// is taken, up to 1.
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     strength: Option<f64>,
     /// Afterwards train on the retain set, for so many steps at most (40 if no number is given), without raising the forgotten
@@ -192,16 +192,16 @@ impl TrainingArgs {
 
     /// The flags that only some methods take, with these methods' names.
     fn foreign(&self, method: MethodName) -> Result<()> {
-        use MethodName::{Dampen, Npo, Redirect, Refusal, Salun, Simnpo, Ssd, SsdAuto, TaskVector, Wagle};
-        let trains = !matches!(method, Dampen | Ssd | SsdAuto | Redirect);
+        use MethodName::{Dampen, Heads, Npo, Redirect, Refusal, Salun, Simnpo, TaskVector, Wagle};
+        let trains = method.trains();
         let npo = method == Npo || method == Wagle && self.objective != Some(ObjectiveName::Graddiff);
         let learns = "a method that trains";
         let flags = [
             (
                 "auto",
                 self.auto,
-                trains || matches!(method, Dampen | Redirect),
-                "dampen, redirect or a method that trains",
+                trains || matches!(method, Dampen | Heads | Redirect),
+                "dampen, heads, redirect or a method that trains",
             ),
             ("mask", self.mask.is_some(), trains && method != Salun && method != Wagle, "graddiff, npo, ..."),
             ("mask-share", self.mask_share.is_some(), trains && self.mask != Some(MaskName::All), "one with a mask"),
@@ -210,17 +210,25 @@ impl TrainingArgs {
             ("steps", self.steps.is_some(), trains, learns),
             ("learning-rate", self.learning_rate.is_some(), trains, learns),
             ("batch", self.batch.is_some(), trains || self.recalibrate.is_some(), learns),
-            ("retain-weight", self.retain_weight.is_some(), trains && method != TaskVector, learns),
+            (
+                "retain-weight",
+                self.retain_weight.is_some(),
+                trains && method != TaskVector || method == Heads,
+                "heads or a method that trains",
+            ),
             ("retain-loss", self.retain_loss.is_some(), trains && method != TaskVector, learns),
             ("beta", self.beta.is_some(), npo || method == Simnpo, "npo or simnpo"),
             ("delta", self.delta.is_some(), method == Simnpo, "simnpo"),
             ("refusal", !self.refusal.is_empty(), method == Refusal, "refusal"),
-            ("strength", self.strength.is_some(), matches!(method, TaskVector | Redirect), "task-vector or redirect"),
+            (
+                "strength",
+                self.strength.is_some(),
+                matches!(method, TaskVector | Redirect | Heads),
+                "task-vector, redirect or heads",
+            ),
         ];
         match flags.iter().find(|(_, given, own, _)| *given && !own) {
-            Some((flag, .., of)) => {
-                Err(Error::argument(format!("--{flag} belongs to --method {of}, not to {}", name(method))))
-            }
+            Some((flag, .., of)) => Err(belongs(flag, of, method)),
             None => Ok(()),
         }
     }
@@ -233,7 +241,7 @@ impl TrainingArgs {
         self.foreign(method)?;
         let npo = Goal::Npo { beta: self.beta.unwrap_or(0.1) };
         let (goal, answers) = match method {
-            MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto | MethodName::Redirect => return Ok(None),
+            _ if !method.trains() => return Ok(None),
             MethodName::Graddiff => (Goal::Difference, Answers::Own),
             MethodName::Npo => (npo, Answers::Own),
             MethodName::Simnpo => {
@@ -244,7 +252,7 @@ impl TrainingArgs {
             MethodName::Salun => (Goal::Learn, Answers::Swapped),
             MethodName::Wagle if self.objective == Some(ObjectiveName::Graddiff) => (Goal::Difference, Answers::Own),
             MethodName::Wagle => (npo, Answers::Own),
-            MethodName::TaskVector => (Goal::Learn, Answers::Own),
+            _ => (Goal::Learn, Answers::Own),
         };
         let task_vector = method == MethodName::TaskVector;
         let strength =
@@ -295,14 +303,14 @@ impl TrainingArgs {
         if self.refusal.is_empty() { REFUSALS.map(String::from).to_vec() } else { self.refusal.clone() }
     }
 
-    /// The strength that is given to a redirection; none: searched.
+    /// The share of a change that is given to a redirection or to heads; none: searched.
     ///
     /// # Errors
     /// When it is out of range.
-    pub fn redirect_strength(&self) -> Result<Option<f64>> {
+    pub fn share_strength(&self) -> Result<Option<f64>> {
         match self.strength {
             Some(strength) if !(strength > 0.0 && strength <= 1.0) => {
-                Err(Error::argument(format!("--strength of a redirection is above 0 and up to 1, not {strength}")))
+                Err(Error::argument(format!("--strength of redirect and heads is above 0 and up to 1, not {strength}")))
             }
             strength => Ok(strength),
         }

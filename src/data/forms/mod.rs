@@ -7,6 +7,7 @@
 //! | `split.rs` | which wordings and templates are for training and which are held out |
 //! | `world.rs` | what the records of a set say about each other: wrong answers of the same kind, facts that follow on |
 //! | `expand.rs` | [`expand`]: records to [`Expression`]s, and what was refused |
+//! | `openings.rs` | what stands before an object where its subject is asked for |
 //! | `check.rs` | facts that contradict each other, aliases that name another thing |
 //! | `normal.rs` | texts as they are compared |
 //!
@@ -22,6 +23,7 @@
 mod check;
 mod expand;
 mod normal;
+mod openings;
 mod parse;
 mod slot;
 mod split;

@@ -7,6 +7,7 @@
 pub mod cache_append;
 pub mod decode;
 pub mod forward;
+pub mod identity_pull;
 pub mod key_value_grad;
 pub mod query_grad;
 pub mod rotary;
@@ -26,6 +27,7 @@ pub const KERNELS: &[Kernel] = &[
     cache_append::KERNEL,
     decode::KERNEL,
     forward::KERNEL,
+    identity_pull::KERNEL,
     key_value_grad::KERNEL,
     query_grad::KERNEL,
     rotary::KERNEL,

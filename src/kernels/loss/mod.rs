@@ -5,12 +5,19 @@ pub mod log_moments;
 pub mod log_sum_exp;
 pub mod logits_grad;
 pub mod sample_labels;
+pub mod square_norm_grad;
 
 use crate::kernels::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[Kernel] =
-    &[argmax::KERNEL, log_moments::KERNEL, log_sum_exp::KERNEL, logits_grad::KERNEL, sample_labels::KERNEL];
+pub const KERNELS: &[Kernel] = &[
+    argmax::KERNEL,
+    log_moments::KERNEL,
+    log_sum_exp::KERNEL,
+    logits_grad::KERNEL,
+    sample_labels::KERNEL,
+    square_norm_grad::KERNEL,
+];
 
 /// Slices of the vocabulary begin at multiples of this, so that folding them gives the same bits as folding it whole.
 pub const BLOCK: usize = 512;

@@ -4,6 +4,7 @@
 //! [`render_text`] and [`render_json`] write it for a browser, a terminal and a program.
 
 mod forms;
+mod heads;
 mod page;
 mod pictures;
 mod redact;
@@ -47,6 +48,9 @@ pub struct ForgetReport {
     /// The points that a training, and the repair after it, were judged at, in their order.
     #[serde(default)]
     pub training: Vec<TrainingPoint>,
+    /// The attention heads that were tried, where heads were chosen, in their order.
+    #[serde(default)]
+    pub heads: Vec<HeadPoint>,
     /// What the forms of the forget set agree on, where they were measured one by one.
     #[serde(default)]
     pub form_overlap: Option<FormOverlap>,
@@ -179,6 +183,28 @@ pub struct SearchPoint {
     /// The rise of the held-out loss with it, as [`UtilityGuard::rise`].
     #[serde(with = "number")]
     pub loss_rise: f64,
+}
+
+/// An attention head that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeadPoint {
+    /// The round, from 1.
+    pub round: u64,
+    /// The layer, from 0.
+    pub layer: u32,
+    /// The head, from 0.
+    pub head: u32,
+    /// Rise of the loss on the forget set with this head and those chosen before pulled, in nats.
+    #[serde(with = "number")]
+    pub forget_rise: f64,
+    /// The same on the retain set.
+    #[serde(with = "number")]
+    pub retain_rise: f64,
+    /// The first less the weighted second.
+    #[serde(with = "number")]
+    pub score: f64,
+    /// Whether it was chosen.
+    pub taken: bool,
 }
 
 /// A point at which a training was judged by the samples held out.

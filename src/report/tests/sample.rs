@@ -75,6 +75,7 @@ pub(super) fn good(layers: u32) -> ForgetReport {
         .chain([SearchPoint { share: (total + 184) as f64 / weights as f64, loss_rise: 0.0145 }])
         .collect(),
         training: Vec::new(),
+        heads: Vec::new(),
         form_overlap: None,
         changed,
         log_ratio: Some(histogram()),

@@ -10,6 +10,7 @@
 //! | `task_vector.rs` | learning the forget set, and going the other way |
 //! | `judge.rs` | how an edit stands with the samples held out |
 //! | `search.rs` | how strong a method should be: [`search`] |
+//! | `scale.rs` | the same for edits whose strength is one number |
 //! | `recalibrate.rs` | training on the retain set that leaves alone what was forgotten |
 //! | `edited.rs` | trained weights as an edit that can be written |
 
@@ -18,6 +19,7 @@ mod judge;
 mod mask;
 mod recalibrate;
 mod relabel;
+mod scale;
 mod search;
 mod task_vector;
 mod tune;
@@ -27,6 +29,7 @@ pub use judge::{Judge, Standing};
 pub use mask::{Mask, Score, gradient_scores, top_share};
 pub use recalibrate::{Recalibrated, Recalibration, recalibrate};
 pub use relabel::{Refusals, hold_out_wordings, refusals, swapped};
+pub use scale::{AtScale, FULL, search_scale};
 pub use search::{FORGOTTEN, Found, Strength, Told, Trial, search};
 pub use task_vector::ScaledWeights;
 pub use tune::{AfterStep, Goal, RetainLoss, Sets, TuneOptions, largest_units, tune};

@@ -9,7 +9,7 @@ use crate::model::batch::Tokens;
 use crate::{Error, Result};
 
 /// What stands before a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
     /// Text.
     Plain(String),
@@ -45,6 +45,13 @@ pub fn of_phrasings<'p>(phrasings: impl Iterator<Item = &'p str>, chat: bool) ->
     }
     contexts.dedup();
     contexts
+}
+
+/// Contexts in which an object leads back to its subject: what stands before it, as text and, where there is a chat template, as
+/// the beginning of a user's turn.
+pub fn of_openings<'o>(openings: impl Iterator<Item = &'o str>, chat: bool) -> Vec<Context> {
+    let both = |text: &str| [Some(Context::Plain(text.into())), chat.then(|| Context::Chat(text.into()))];
+    openings.flat_map(both).flatten().collect()
 }
 
 /// A name's tokens in a context.

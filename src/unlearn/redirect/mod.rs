@@ -8,6 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `contexts.rs` | names in contexts, as tokens |
+//! | `spots.rs` | which tokens are keys, and where their states should go |
 //! | `states.rs` | keys and states at these tokens: a pass that goes forward only |
 //! | `covariance.rs` | E\[kkᵀ\] of ordinary text at a layer, streamed, and its file |
 //! | `subspace.rs` | what of it is dominant |
@@ -18,30 +19,32 @@
 mod contexts;
 pub mod covariance;
 mod solve;
+mod spots;
 mod states;
 mod strength;
 mod subspace;
 mod weights;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use faer::Mat;
 
-pub use contexts::{Context, Named, of_phrasings, usual, write};
+pub use contexts::{Context, Named, of_openings, of_phrasings, usual, write};
 pub use covariance::{Covariance, Provenance, Site, sites};
 pub use solve::{Factors, Fit, solve};
+use spots::{Keys, keys};
+pub use spots::{Request, Reversed, samples};
 pub use states::{Place, States, states};
-pub use strength::{FULL, search};
+pub use strength::search;
 pub use subspace::{Subspace, dominant};
 pub use weights::{Change, RedirectedWeights};
 
 use crate::data::Encoder;
 use crate::device::Device;
-use crate::model::batch::Tokens;
 use crate::model::weights::WeightSource;
 use crate::model::{Model, Stage};
 use crate::stream::{Pass, PassOptions, Progress};
+use crate::unlearn::methods::FULL;
 use crate::{Error, Result};
 
 /// Which of a name's tokens are keys.
@@ -52,19 +55,6 @@ pub enum KeyTokens {
     Last,
     /// The first as well: what a name begins with is changed wherever it stands.
     FirstAndLast,
-}
-
-/// What is redirected where.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The concepts' names and other names.
-    pub names: Vec<String>,
-    /// The names whose states, the mean over them, take their place.
-    pub instead: Vec<String>,
-    /// In which contexts.
-    pub contexts: Vec<Context>,
-    /// Which of a name's tokens are keys.
-    pub tokens: KeyTokens,
 }
 
 /// How it is done.
@@ -115,13 +105,6 @@ pub fn usual_layers(model: &Model) -> Vec<usize> {
     (first..(first + (depth / 8).max(1)).min(depth)).collect()
 }
 
-/// The names' tokens, and where their states should go.
-struct Keys {
-    samples: Vec<Arc<Tokens>>,
-    places: Vec<Place>,
-    targets: Vec<Vec<f32>>,
-}
-
 /// Redirects names: for each of `sites`, ascending, measures keys and states with the changes so far, and makes up for an equal
 /// part of the distance that is left: r = (z − h) / (m − j) for the j-th of m. `covariances` are those of the sites.
 ///
@@ -165,105 +148,24 @@ pub fn redirect(
             false => Subspace::empty(covariance.width),
         };
         let (factors, fit) = solve(&k, &residuals, &ordinary, options.ridge)?;
-        let distance = distance(&keys.targets, &now.states);
+        let distance = distance(&keys, &now.states);
         layers.push(LayerReport { layer: site.layer, keys: k.ncols(), rank: ordinary.rank(), fit, distance });
         changes.push(Arc::new(Change { site: site.clone(), factors }));
     }
     let end = states(&pass(&changes)?, &keys.samples, &keys.places, None, last.stage, &at(steps - 1))?;
-    Ok(Redirection { changes, layers, distance: distance(&keys.targets, &end.states) })
+    Ok(Redirection { changes, layers, distance: distance(&keys, &end.states) })
 }
 
 fn matrix(rows: usize, columns: usize, at: &dyn Fn(usize, usize) -> f64) -> Mat<f64> {
     Mat::from_fn(rows, columns, at)
 }
 
-/// The mean Euclidean distance.
-fn distance(targets: &[Vec<f32>], states: &[Vec<f32>]) -> f64 {
+/// The mean Euclidean distance of the states that should move from where they should be.
+fn distance(keys: &Keys, states: &[Vec<f32>]) -> f64 {
     let one = |(a, b): (&Vec<f32>, &Vec<f32>)| {
         a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
     };
-    targets.iter().zip(states).map(one).sum::<f64>() / targets.len().max(1) as f64
-}
-
-/// The samples that redirecting runs, for planning: names, and what takes their place, in all contexts.
-///
-/// # Errors
-/// When a name is wrong.
-pub fn samples(encoder: &dyn Encoder, request: &Request) -> Result<Vec<Arc<Tokens>>> {
-    let names = request.names.iter().chain(&request.instead);
-    let pairs = names.flat_map(|name| request.contexts.iter().map(move |context| (context, name)));
-    pairs.enumerate().map(|(i, (context, name))| Ok(write(encoder, context, name)?.sample(i))).collect()
-}
-
-/// What the target of a key depends on: its context, whether it is a name's first token, and whether it begins the text. The
-/// first token of a text is unlike all others where no special token stands before it, so that its target is the state of a
-/// token that begins a text, too.
-type Kind = (usize, bool, bool);
-
-fn keys(
-    pass: &Pass,
-    encoder: &dyn Encoder,
-    request: &Request,
-    last_stage: usize,
-    progress: Progress<'_>,
-) -> Result<Keys> {
-    let Request { names, instead, contexts, tokens } = request;
-    if names.is_empty() || instead.is_empty() || contexts.is_empty() {
-        return Err(Error::argument("redirecting takes a concept, a name that takes its place, and a context"));
-    }
-    let mut keys = Keys { samples: Vec::new(), places: Vec::new(), targets: Vec::new() };
-    let mut kinds: Vec<Kind> = Vec::new();
-    for name in names {
-        for (context, before) in contexts.iter().enumerate() {
-            let named = write(encoder, before, name)?;
-            let number = keys.samples.len();
-            let ends = match tokens {
-                KeyTokens::FirstAndLast if named.first < named.last() => {
-                    vec![(true, named.first), (false, named.last())]
-                }
-                _ => vec![(false, named.last())],
-            };
-            for (first, place) in ends {
-                keys.places.push((number as u32, place as u32));
-                kinds.push((context, first, place == 0));
-            }
-            keys.samples.push(named.sample(number));
-        }
-    }
-    let means = means(pass, encoder, (instead, contexts), &kinds, last_stage, progress)?;
-    keys.targets = kinds.iter().map(|kind| means[kind].clone()).collect();
-    Ok(keys)
-}
-
-/// The states of the names that take the place, for every kind of key: the mean over the names.
-fn means(
-    pass: &Pass,
-    encoder: &dyn Encoder,
-    (instead, contexts): (&[String], &[Context]),
-    kinds: &[Kind],
-    last_stage: usize,
-    progress: Progress<'_>,
-) -> Result<BTreeMap<Kind, Vec<f32>>> {
-    let kinds: std::collections::BTreeSet<Kind> = kinds.iter().copied().collect();
-    let (mut samples, mut places) = (Vec::new(), Vec::new());
-    for (context, first, begins) in &kinds {
-        for name in instead {
-            let named = write(encoder, &contexts[*context], name)?;
-            let place = if *first { named.first } else { named.last() };
-            let number = samples.len();
-            let (named, place) = match begins {
-                true => (Named { ids: vec![named.ids[place]], first: 0 }, 0),
-                false => (named, place),
-            };
-            places.push((number as u32, place as u32));
-            samples.push(named.sample(number));
-        }
-    }
-    let found = states(pass, &samples, &places, None, last_stage, progress)?.states;
-    let mean = |states: &[Vec<f32>]| {
-        let width = states[0].len();
-        let sum = |i: usize| states.iter().map(|state| f64::from(state[i])).sum::<f64>();
-        (0..width).map(|i| (sum(i) / states.len() as f64) as f32).collect()
-    };
-    Ok(kinds.into_iter().zip(found.chunks(instead.len())).map(|(kind, states)| (kind, mean(states))).collect())
+    let all = keys.targets.iter().zip(states).zip(&keys.stays);
+    let moving = all.filter(|(_, stays)| !**stays).map(|(pair, _)| one(pair));
+    moving.sum::<f64>() / keys.stays.iter().filter(|stays| !**stays).count().max(1) as f64
 }
