@@ -21,7 +21,7 @@ const FULL_FLIGHT_IN_PLACE: usize = 512;
 const WORTH_KEEPING: usize = 2048;
 /// On the CPU a group's tokens, where it keeps that: weights need not be brought there again for the next group, only the
 /// importances, and fresh memory costs more than that.
-const GROUP_IN_PLACE: usize = 1024;
+const GROUP_IN_PLACE: usize = 768;
 
 /// What a pass is asked to do, as far as memory goes.
 #[derive(Clone, Debug)]
