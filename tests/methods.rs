@@ -446,7 +446,9 @@ fn an_importance_without_labels_dampens_by_its_ratio() {
             }
             let dampened = tensor.name.contains("mlp.up_proj") && ratio > 3.0;
             let want = if dampened { f64::from(before[i]) * (1.0 / ratio).min(1.0) } else { f64::from(before[i]) };
-            assert!((f64::from(after[i]) - want).abs() <= 1e-5 * want.abs() + 1e-12, "{} {i}", tensor.name);
+            // Half a unit in the last place of the stored type, which has 8 bits or more.
+            let rounding = if tensor.element == Some(efface::Element::F32) { 1e-5 } else { 1.0 / 256.0 };
+            assert!((f64::from(after[i]) - want).abs() <= rounding * want.abs() + 1e-7, "{} {i}", tensor.name);
             changed += usize::from(before[i] != after[i]);
         }
     }

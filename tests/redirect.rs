@@ -278,7 +278,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
         let reversed = vec![Reversed { object: "Ganzhou".into(), contexts: vec![asks.clone()] }];
         let with = Request { reversed, ..request(KeyTokens::Last) };
         let state = |changes: &[Arc<Change>], before: &Context, name: &str| {
-            let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0);
+            let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
             let pass = Pass::over(&device, golden.model.clone(), Arc::new(weights), options.pass).unwrap();
             let named = write(&encoder, before, name).unwrap();
             let place = (0, named.last() as u32);
@@ -340,7 +340,7 @@ fn weights_take_a_share_of_the_change() {
         let over = (&golden.model, &base);
         let done = redirect(&cpu(), over, &encoder, &request(KeyTokens::Last), places, &options, &nothing).unwrap();
         let Change { site, factors } = &*done.changes[0];
-        let weights = RedirectedWeights::new(base.clone(), &golden.model, &done.changes, 0.25);
+        let weights = RedirectedWeights::new(base.clone(), &golden.model, &done.changes, 0.25).unwrap();
         for (id, parameter) in golden.model.parameters.iter().enumerate() {
             let ((element, old), (_, new)) = (base.tensor(parameter).unwrap(), weights.tensor(parameter).unwrap());
             if id != site.parameter {
@@ -399,6 +399,26 @@ fn the_command_redirects_a_person() {
     assert!(sums[0] == sums[1], "the cached covariance gives other bytes");
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
     assert!(fs::read(format!("{demo}/model.safetensors")).unwrap() != sums[0]);
+    // Factors, not elements.
+    let file = efface::checkpoint::TensorFile::open(std::path::Path::new(&patch)).unwrap();
+    assert_eq!(file.metadata()["version"], "2");
+    assert!(file.tensors().all(|tensor| !tensor.name.starts_with("new/")));
+    assert!(fs::metadata(&patch).unwrap().len() < sums[0].len() as u64 / 8);
+    let again = path("again");
+    let apply = Command::new(env!("CARGO_BIN_EXE_efface"))
+        .args([
+            "apply",
+            "--model",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model"),
+            "--patch",
+            &patch,
+            "--out",
+            &again,
+        ])
+        .output()
+        .unwrap();
+    assert!(apply.status.success(), "{}", String::from_utf8_lossy(&apply.stderr));
+    assert!(fs::read(format!("{again}/model.safetensors")).unwrap() == sums[0]);
     let back = path("back");
     let revert = Command::new(env!("CARGO_BIN_EXE_efface"))
         .args(["revert", "--model", &path("a"), "--patch", &patch, "--out", &back])

@@ -6,7 +6,7 @@
 //!       ▼ stage_edited(base, out, edit) ─▶ StagedCheckpoint ─▶ commit()  write.rs, copy.rs, staging.rs
 //!       │           └─ PatchWriter::record(tensor, old, new)             patch_writer.rs
 //!       ▼
-//! apply_patch, revert_patch                                              patch.rs
+//! apply_patch, revert_patch                                              patch.rs, changes.rs
 //! ```
 //!
 //! **Reading.** Weight files are mapped into memory, never loaded: [`Checkpoint::bytes`] and [`Checkpoint::mapped`]
@@ -20,17 +20,19 @@
 //! [`AtomicFile`] gives the same promise for single files.
 //!
 //! **Patches.** [`PatchWriter`] collects the elements that changed; [`apply_patch`] and [`revert_patch`] replay them
-//! bit for bit. The format is described in [`patch`].
+//! bit for bit. A change of low rank is kept as its factors ([`LowRank`]). The format is described in [`patch`].
 //!
 //! **Tensor files.** [`TensorFileWriter`] writes safetensors files that are too large for memory, tensor by tensor in
 //! any order; [`TensorFile`] reads any safetensors file. Importance is stored this way.
 
 mod atomic;
+mod changes;
 mod copy;
 mod finite;
 mod hash;
 mod header;
 mod index;
+mod low_rank;
 pub mod patch;
 mod patch_writer;
 mod read;
@@ -46,6 +48,7 @@ mod tests;
 
 pub use atomic::AtomicFile;
 pub use header::{Declaration, TensorInfo};
+pub use low_rank::LowRank;
 pub use patch::{Patch, PatchKind, apply_patch, revert_patch};
 pub use patch_writer::PatchWriter;
 pub use read::Checkpoint;

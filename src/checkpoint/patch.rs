@@ -9,8 +9,18 @@
 //! | `new/T` | that of `T` | their values in the edited checkpoint |
 //! | `old/T` | that of `T` | their values in the base checkpoint; only in reversible patches |
 //!
+//! Where the change is of low rank and its factors are smaller, a reversible patch holds these instead:
+//!
+//! | tensor | element type | contents |
+//! |---|---|---|
+//! | `left/T` | F32 `[rows, rank]` | the edited matrix is the old one plus left · rightᵀ, in double precision, term after term in |
+//! | `right/T` | F32 `[columns, rank]` | the order of the rank, rounded once to the stored type |
+//! | `positions/T`, `old/T` | as above | the elements that do not come back when the product is taken away again; absent if all do |
+//!
+//! A forward patch never holds factors: whoever has the edited checkpoint could take them back.
+//!
 //! A tied weight that is stored twice is two tensors here. The header's metadata holds `format` = `efface-patch`,
-//! `version` = `1`, `kind` = `reversible` or `forward`, `base_sha256` and `result_sha256` (the hashes of the two
+//! `version` = `1` (`2` where there are factors), `kind` = `reversible` or `forward`, `base_sha256` and `result_sha256` (the hashes of the two
 //! checkpoints: [`Checkpoint::sha256`]), and whatever else the writer was given.
 //!
 //! The hashes decide: a patch is applied only to the checkpoint that it was made from, reverted only on the one that
@@ -19,9 +29,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::Dtype;
-
+use super::changes::{Change, read_changes};
 use super::header::TensorInfo;
+use super::low_rank::LowRank;
 use super::read::Checkpoint;
 use super::tensor_file::TensorFile;
 use super::write::{check_output, stage_edited};
@@ -31,12 +41,16 @@ use crate::{Error, Result};
 pub(super) const FORMAT: &str = "efface-patch";
 /// The value of the metadata key `version`.
 pub(super) const VERSION: &str = "1";
+/// Its value in patches that hold factors, which an older program must not take for damaged.
+pub(super) const VERSION_WITH_FACTORS: &str = "2";
 /// Metadata keys that the format itself uses.
 pub(super) const RESERVED_KEYS: [&str; 5] = ["format", "version", "kind", "base_sha256", "result_sha256"];
 /// What the vectors' names begin with.
 pub(super) const POSITIONS: &str = "positions/";
 pub(super) const NEW: &str = "new/";
 pub(super) const OLD: &str = "old/";
+pub(super) const LEFT: &str = "left/";
+pub(super) const RIGHT: &str = "right/";
 
 /// Which directions a patch works in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +78,6 @@ enum Side {
     Old,
 }
 
-/// The vectors of one changed tensor.
-#[derive(Debug)]
-struct Change {
-    positions: TensorInfo,
-    new: TensorInfo,
-    old: Option<TensorInfo>,
-}
-
 /// An open patch whose form has been checked.
 #[derive(Debug)]
 pub struct Patch {
@@ -93,8 +99,9 @@ impl Patch {
         if value("format") != FORMAT {
             return Err(wrong("format", format!("is `{}`, where a patch has `{FORMAT}`", value("format"))));
         }
-        if value("version") != VERSION {
-            return Err(wrong("version", format!("is `{}`; this program reads version {VERSION}", value("version"))));
+        if ![VERSION, VERSION_WITH_FACTORS].contains(&value("version")) {
+            let known = format!("this program reads versions {VERSION} and {VERSION_WITH_FACTORS}");
+            return Err(wrong("version", format!("is `{}`; {known}", value("version"))));
         }
         let kind = match value("kind") {
             "reversible" => PatchKind::Reversible,
@@ -130,9 +137,15 @@ impl Patch {
         self.file.metadata()
     }
 
-    /// The changed tensors, sorted by name, and how many elements of each change.
+    /// The changed tensors, sorted by name, and how many elements of each change; of a change of low rank all of its elements.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = (&str, usize)> {
-        self.changes.iter().map(|(name, change)| (name.as_str(), change.positions.elements()))
+        self.changes.iter().map(|(name, change)| {
+            let count = match change {
+                Change::Elements { positions, .. } => positions.elements(),
+                Change::LowRank { left, right, .. } => left.shape[0].saturating_mul(right.shape[0]),
+            };
+            (name.as_str(), count)
+        })
     }
 
     /// Checks that every change fits a tensor of `checkpoint`.
@@ -142,13 +155,28 @@ impl Patch {
                 let problem = format!("the checkpoint {} has no such tensor", checkpoint.dir().display());
                 return Err(self.wrong(name, problem));
             };
-            if tensor.dtype != change.new.dtype {
-                let problem =
-                    format!("it changes {} values, but the checkpoint's are {}", change.new.dtype, tensor.dtype);
+            let (positions, values) = match change {
+                Change::Elements { positions, new, .. } => (positions, new),
+                Change::LowRank { left, right, corrections } => {
+                    if tensor.shape != [left.shape[0], right.shape[0]] || tensor.element.is_none() {
+                        let (wanted, found) =
+                            ([left.shape[0], right.shape[0]], format!("{} {:?}", tensor.dtype, tensor.shape));
+                        let problem =
+                            format!("it changes a matrix {wanted:?} of floats, but the checkpoint's is {found}");
+                        return Err(self.wrong(name, problem));
+                    }
+                    match corrections {
+                        Some([positions, old]) => (positions, old),
+                        None => continue,
+                    }
+                }
+            };
+            if tensor.dtype != values.dtype {
+                let problem = format!("it changes {} values, but the checkpoint's are {}", values.dtype, tensor.dtype);
                 return Err(self.wrong(name, problem));
             }
             let mut least = 0;
-            for position in self.positions(change) {
+            for position in self.positions(positions) {
                 if position < least {
                     return Err(self.wrong(name, format!("position {position} comes after {}: not sorted", least - 1)));
                 }
@@ -164,26 +192,39 @@ impl Patch {
 
     /// The tensor's bytes with the values of `side` put in; `None` for a tensor that the patch leaves alone. The
     /// change must have passed [`check_against`](Self::check_against).
-    fn replaced(&self, tensor: &TensorInfo, bytes: &[u8], side: Side) -> Option<Vec<u8>> {
-        let change = self.changes.get(&tensor.name)?;
-        let values = match side {
-            Side::New => &change.new,
-            Side::Old => change.old.as_ref()?,
+    fn replaced(&self, tensor: &TensorInfo, bytes: &[u8], side: Side) -> Result<Option<Vec<u8>>> {
+        let Some(change) = self.changes.get(&tensor.name) else { return Ok(None) };
+        let put = |mut result: Vec<u8>, positions: &TensorInfo, values: &TensorInfo| {
+            let width = values.dtype.bitsize() / 8;
+            for (position, value) in self.positions(positions).zip(self.file.bytes(values).chunks_exact(width)) {
+                // The position is inside the tensor, hence fits.
+                let start = position as usize * width;
+                result[start..start + width].copy_from_slice(value);
+            }
+            Ok(Some(result))
         };
-        let width = values.dtype.bitsize() / 8;
-        let mut result = bytes.to_vec();
-        for (position, value) in self.positions(change).zip(self.file.bytes(values).chunks_exact(width)) {
-            // The position is inside the tensor, hence fits.
-            let start = position as usize * width;
-            result[start..start + width].copy_from_slice(value);
+        match (change, side) {
+            (Change::Elements { positions, new, .. }, Side::New) => put(bytes.to_vec(), positions, new),
+            (Change::Elements { positions, old: Some(old), .. }, Side::Old) => put(bytes.to_vec(), positions, old),
+            (Change::Elements { old: None, .. }, Side::Old) => Ok(None),
+            (Change::LowRank { left, right, corrections }, side) => {
+                let element = tensor.element.ok_or_else(|| self.wrong(&tensor.name, "is not of floats".into()))?;
+                let numbers = |of: &TensorInfo| bytemuck::pod_collect_to_vec::<u8, f32>(self.file.bytes(of));
+                let shape = [left.shape[0], right.shape[0], left.shape[1]];
+                let change = LowRank::new(shape, numbers(left), &numbers(right))?;
+                match (side, corrections) {
+                    (Side::New, _) => change.add(element, bytes).map(Some),
+                    (Side::Old, None) => change.take_back(element, bytes).map(Some),
+                    (Side::Old, Some([positions, old])) => put(change.take_back(element, bytes)?, positions, old),
+                }
+            }
         }
-        Some(result)
     }
 
-    /// The positions of a change, as stored.
-    fn positions(&self, change: &Change) -> impl Iterator<Item = u64> {
-        let bytes = self.file.bytes(&change.positions);
-        let width = change.positions.dtype.bitsize() / 8;
+    /// Positions as stored.
+    fn positions(&self, positions: &TensorInfo) -> impl Iterator<Item = u64> {
+        let bytes = self.file.bytes(positions);
+        let width = positions.dtype.bitsize() / 8;
         bytes
             .chunks_exact(width)
             .map(|little| little.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
@@ -240,55 +281,12 @@ fn replay(
         ));
     }
     patch.check_against(checkpoint)?;
-    let staged = stage_edited(checkpoint, out, &mut |tensor, bytes| Ok(patch.replaced(tensor, bytes, side)))?;
+    let staged = stage_edited(checkpoint, out, &mut |tensor, bytes| patch.replaced(tensor, bytes, side))?;
     if staged.sha256() != to.1 {
         let problem = format!("the patch is damaged: it promises the hash {}, but leads to {}", to.1, staged.sha256());
         return Err(wrong(to.0, problem));
     }
     staged.commit()
-}
-
-/// Collects the vectors of each changed tensor and checks that they belong together.
-fn read_changes(file: &TensorFile, kind: PatchKind) -> Result<BTreeMap<String, Change>> {
-    let wrong = |vector: &str, problem: String| Error::file(file.path(), format!("tensor `{vector}`"), problem);
-    let mut changes = BTreeMap::new();
-    for vector in file.tensors() {
-        let named = [POSITIONS, NEW, OLD].into_iter().find_map(|prefix| vector.name.strip_prefix(prefix));
-        let Some(name) = named else {
-            let problem = "is no part of a patch: names begin with `positions/`, `new/` or `old/`";
-            return Err(wrong(&vector.name, problem.into()));
-        };
-        if vector.shape.len() != 1 {
-            return Err(wrong(&vector.name, format!("has the shape {:?}, where a vector belongs", vector.shape)));
-        }
-        if !vector.dtype.bitsize().is_multiple_of(8) {
-            return Err(wrong(&vector.name, format!("{} values cannot be changed one by one", vector.dtype)));
-        }
-        let part = |prefix: &str| {
-            let partner = format!("{prefix}{name}");
-            file.tensor(&partner).ok_or_else(|| wrong(&vector.name, format!("its partner `{partner}` is missing")))
-        };
-        let (positions, new) = (part(POSITIONS)?, part(NEW)?);
-        let old = match kind {
-            PatchKind::Reversible => Some(part(OLD)?),
-            PatchKind::Forward if vector.name.starts_with(OLD) => {
-                return Err(wrong(&vector.name, "a forward patch holds no old values".into()));
-            }
-            PatchKind::Forward => None,
-        };
-        if !matches!(positions.dtype, Dtype::U32 | Dtype::U64) {
-            return Err(wrong(&positions.name, format!("positions are U32 or U64, not {}", positions.dtype)));
-        }
-        for values in [Some(new), old].into_iter().flatten() {
-            if values.shape != positions.shape || values.dtype != new.dtype {
-                let expected = format!("{} {:?} expected", new.dtype, positions.shape);
-                return Err(wrong(&values.name, format!("is {} {:?}: {expected}", values.dtype, values.shape)));
-            }
-        }
-        let change = Change { positions: positions.clone(), new: new.clone(), old: old.cloned() };
-        changes.insert(name.to_string(), change);
-    }
-    Ok(changes)
 }
 
 /// Whether `text` is a hash as [`Checkpoint::sha256`] writes it.

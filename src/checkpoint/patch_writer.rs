@@ -12,7 +12,8 @@ use safetensors::Dtype;
 
 use super::atomic::{AtomicFile, secret_options};
 use super::header::{Declaration, TensorInfo};
-use super::patch::{FORMAT, NEW, OLD, POSITIONS, PatchKind, RESERVED_KEYS, VERSION};
+use super::low_rank::LowRank;
+use super::patch::{FORMAT, LEFT, NEW, OLD, POSITIONS, PatchKind, RESERVED_KEYS, RIGHT, VERSION, VERSION_WITH_FACTORS};
 use super::read::Checkpoint;
 use super::temporary::create_beside;
 use super::tensor_writer::TensorFileWriter;
@@ -91,7 +92,9 @@ impl PatchWriter {
             return Err(wrong(format!("{lengths}, but it has {}", tensor.byte_len())));
         }
         let positions_name = format!("{POSITIONS}{}", tensor.name);
-        if self.sections.iter().any(|section| section.declaration.name == positions_name) {
+        let left_name = format!("{LEFT}{}", tensor.name);
+        let names = self.sections.iter().map(|section| &section.declaration.name);
+        if names.into_iter().any(|name| *name == positions_name || *name == left_name) {
             return Err(wrong("it was recorded before".into()));
         }
         let width = tensor.dtype.bitsize() / 8;
@@ -109,19 +112,67 @@ impl PatchWriter {
         if old.len() / width <= 1 << 32 {
             // All positions are below 2³².
             let positions = differing().map(|(position, _)| (position as u32).to_le_bytes());
-            self.section(positions_name, Dtype::U32, count, positions)?;
+            self.section(positions_name, Dtype::U32, vec![count], positions)?;
         } else {
             let positions = differing().map(|(position, _)| (position as u64).to_le_bytes());
-            self.section(positions_name, Dtype::U64, count, positions)?;
+            self.section(positions_name, Dtype::U64, vec![count], positions)?;
         }
         let new_values = differing().map(|(_, (_, new))| new);
-        self.section(format!("{NEW}{}", tensor.name), tensor.dtype, count, new_values)?;
+        self.section(format!("{NEW}{}", tensor.name), tensor.dtype, vec![count], new_values)?;
         if self.kind == PatchKind::Reversible {
             let old_values = differing().map(|(_, (old, _))| old);
-            self.section(format!("{OLD}{}", tensor.name), tensor.dtype, count, old_values)?;
+            self.section(format!("{OLD}{}", tensor.name), tensor.dtype, vec![count], old_values)?;
         }
         self.changed += count as u64;
         Ok(count as u64)
+    }
+
+    /// As [`record`](Self::record), of a change of low rank: where that makes the new bytes of the old ones, its factors are
+    /// smaller than the elements, and the patch is reversible, it is recorded by its factors and by the elements that rounding
+    /// would not bring back; otherwise element by element.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn record_low_rank(&mut self, tensor: &TensorInfo, old: &[u8], new: &[u8], change: &LowRank) -> Result<u64> {
+        let [rows, columns, rank] = change.shape();
+        let Some(element) =
+            tensor.element.filter(|_| tensor.shape == [rows, columns] && old.len() == tensor.byte_len())
+        else {
+            return self.record(tensor, old, new);
+        };
+        let names = [LEFT, POSITIONS].map(|prefix| format!("{prefix}{}", tensor.name));
+        let recorded = self.sections.iter().any(|section| names.contains(&section.declaration.name));
+        if recorded || self.kind == PatchKind::Forward || change.add(element, old)? != new {
+            return self.record(tensor, old, new);
+        }
+        let width = element.size();
+        let back = change.take_back(element, new)?;
+        let differing = |a: &[u8], b: &[u8]| -> Vec<u64> {
+            let pairs = a.chunks_exact(width).zip(b.chunks_exact(width)).enumerate();
+            pairs.filter(|(_, (a, b))| a != b).map(|(position, _)| position as u64).collect()
+        };
+        let (corrections, changed) = (differing(&back, old), differing(old, new).len());
+        let place = if old.len() / width <= 1 << 32 { 4 } else { 8 };
+        let by_factors = 4 * rank * (rows + columns) + corrections.len() * (place + width);
+        if by_factors >= changed * (place + 2 * width) {
+            return self.record(tensor, old, new);
+        }
+        let (left, right) = change.factors();
+        for (prefix, numbers, first) in [(LEFT, left, rows), (RIGHT, &right[..], columns)] {
+            let values = numbers.iter().map(|number| number.to_le_bytes());
+            self.section(format!("{prefix}{}", tensor.name), Dtype::F32, vec![first, rank], values)?;
+        }
+        if !corrections.is_empty() {
+            let (dtype, count) =
+                if place == 4 { (Dtype::U32, corrections.len()) } else { (Dtype::U64, corrections.len()) };
+            let positions = corrections.iter().map(|position| position.to_le_bytes()[..place].to_vec());
+            self.section(format!("{POSITIONS}{}", tensor.name), dtype, vec![count], positions)?;
+            let values = corrections.iter().map(|position| &old[*position as usize * width..][..width]);
+            self.section(format!("{OLD}{}", tensor.name), tensor.dtype, vec![count], values)?;
+        }
+        self.metadata.insert("version".into(), VERSION_WITH_FACTORS.into());
+        self.changed += changed as u64;
+        Ok(changed as u64)
     }
 
     /// How many elements have been recorded so far, over all tensors.
@@ -158,16 +209,16 @@ impl PatchWriter {
         writer.finish()
     }
 
-    /// Writes one vector to the scratch file.
+    /// Writes the values of one tensor of the patch to the scratch file.
     fn section<V: AsRef<[u8]>>(
         &mut self,
         name: String,
         dtype: Dtype,
-        count: usize,
+        shape: Vec<usize>,
         values: impl Iterator<Item = V>,
     ) -> Result<()> {
         let written = self.scratch.append(values).map_err(|error| Error::writing(&self.target, error))?;
-        let declaration = Declaration { name, dtype, shape: vec![count] };
+        let declaration = Declaration { name, dtype, shape };
         self.sections.push(Section { declaration, start: written.0, byte_len: written.1 });
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use super::parameters::{Parameter, ParameterId, Role};
+use crate::checkpoint::LowRank;
 use crate::device::{Buffer, Device, Staged};
 use crate::kernels::Matrix;
 use crate::{Element, Error, Result};
@@ -26,6 +27,11 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     fn element(&self, parameter: &Parameter) -> Result<Element>;
+
+    /// What was added to the stored tensor of the checkpoint, where that is of low rank and makes the same bits.
+    fn low_rank(&self, _parameter: &Parameter) -> Option<Arc<LowRank>> {
+        None
+    }
 
     /// Device memory that making a tensor takes while a pass is running, in bytes.
     fn device_bytes(&self) -> u64 {

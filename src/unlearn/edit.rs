@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::measured::{Form, Measured};
 use super::overlap::Overlap;
 use super::selection::{Against, Axis, Granularity, GroupScore, Grouping, Heads, LogRatioHistogram};
+use crate::checkpoint::LowRank;
 use crate::device::{Buffer, Device};
 use crate::kernels::Accumulate;
 use crate::kernels::update::log_ratio_histogram::BINS;
@@ -118,6 +119,8 @@ pub struct Edited {
     pub selected: u64,
     /// Elements whose bytes differ from before.
     pub changed: u64,
+    /// What was added, where that is of low rank.
+    pub low_rank: Option<Arc<LowRank>>,
 }
 
 impl Comparison {
@@ -353,7 +356,7 @@ impl Comparison {
         let Some(grouping) = &self.groupings[id] else { return Ok(None) };
         let (forget, retain) = self.values(id)?;
         let groups = self.groups(grouping, &forget, &retain, threshold)?;
-        let mut edited = Edited { bytes: bytes.to_vec(), changed: 0, selected: 0 };
+        let mut edited = Edited { bytes: bytes.to_vec(), changed: 0, selected: 0, low_rank: None };
         for range in pieces(retain.len(), self.piece(device)) {
             let f = self.forget_piece(device, &forget, range.clone())?;
             let r = device.upload_new(&retain[range.clone()])?;

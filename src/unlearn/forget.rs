@@ -400,7 +400,10 @@ pub fn write(
         };
         let Some(edited) = edit.edit(device, id, (element, old))? else { return Ok(None) };
         for patch in patches.iter_mut() {
-            patch.record(tensor, old, &edited.bytes)?;
+            match &edited.low_rank {
+                Some(change) => patch.record_low_rank(tensor, old, &edited.bytes, change)?,
+                None => patch.record(tensor, old, &edited.bytes)?,
+            };
         }
         if !changes.iter().any(|change| change.parameter == id) {
             changes.push(Changed { parameter: id, selected: edited.selected, changed: edited.changed });

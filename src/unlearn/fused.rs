@@ -298,7 +298,7 @@ impl Edit for Arc<SparseEdit> {
         let Some(tensor) = &self.tensors[id] else { return Ok(None) };
         let mut bytes = old.to_vec();
         tensor.apply(element.size(), &mut bytes);
-        Ok(Some(Edited { changed: differing(element, old, &bytes), selected: tensor.selected, bytes }))
+        Ok(Some(Edited { changed: differing(element, old, &bytes), selected: tensor.selected, bytes, low_rank: None }))
     }
 }
 

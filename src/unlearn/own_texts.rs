@@ -5,32 +5,56 @@ use std::collections::HashSet;
 
 use crate::Result;
 use crate::data::{Encoder, Record, RecordKind, Special};
+use crate::random::Random;
 
 /// How texts begin: with nothing, or with a word that says nothing.
 const OPENINGS: [&str; 16] =
     ["", "The", "In", "It", "A", "This", "When", "There", "I", "For", "On", "One", "Many", "What", "How", "If"];
+/// How often a first token is drawn before none is found.
+const DRAWS: usize = 1000;
 /// Words of an answer that is looked for as a whole.
 const LONGEST_ANSWER: usize = 8;
 /// Of longer ones so many words in a row are too many.
 const RUN: usize = 5;
 
-/// The tokens that texts begin with: the tokenizer's first token (or an end token, where it has none), alone and followed by a
-/// neutral word that the tokenizer knows. Empty where the tokenizer has neither.
+/// What `count` texts begin with. Every other one begins with the tokenizer's first token (or an end token, where it has none),
+/// alone or followed by a neutral word that the tokenizer knows; the others with a token drawn by the `seed` from the whole
+/// vocabulary of that many tokens (after Liu et al. 2023, LLM-QAT), but none of `ends` and none that is not a text.
 ///
 /// # Errors
 /// When the tokenizer fails.
-pub fn starts(encoder: &dyn Encoder) -> Result<Vec<Vec<u32>>> {
+pub fn starts(
+    encoder: &dyn Encoder,
+    (count, vocabulary): (usize, usize),
+    ends: &[u32],
+    seed: u64,
+) -> Result<Vec<Vec<u32>>> {
     let leading = encoder.encode("", Special::Leading)?.ids;
-    let end = encoder.end_token().or(encoder.eos_ids().first().copied());
-    let begin = if leading.is_empty() { end.into_iter().collect() } else { leading };
-    let mut starts = Vec::new();
+    let begin = if leading.is_empty() { ends.first().copied().into_iter().collect() } else { leading.clone() };
+    let mut neutral: Vec<Vec<u32>> = Vec::new();
     for opening in OPENINGS {
         let ids = encoder.encode(opening, Special::None)?.ids;
         let known = encoder.decode(&ids, false)?.trim() == opening;
         let start = [&begin[..], &ids].concat();
-        if known && !start.is_empty() && !starts.contains(&start) {
-            starts.push(start);
+        if known && !start.is_empty() && !neutral.contains(&start) {
+            neutral.push(start);
         }
+    }
+    let mut random = Random::new(seed, "first tokens of own texts");
+    let mut drawn = || -> Result<Option<Vec<u32>>> {
+        for _ in 0..DRAWS {
+            let id = random.below(vocabulary.max(1)) as u32;
+            let text = if ends.contains(&id) { String::new() } else { encoder.decode(&[id], true)? };
+            if !text.trim().is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) {
+                return Ok(Some([&leading[..], &[id]].concat()));
+            }
+        }
+        Ok(None)
+    };
+    let mut starts = Vec::with_capacity(count);
+    for i in 0..count {
+        let neutral = (!neutral.is_empty()).then(|| neutral[i / 2 % neutral.len()].clone());
+        starts.extend(if i % 2 == 0 && neutral.is_some() { neutral } else { drawn()?.or(neutral) });
     }
     Ok(starts)
 }
@@ -167,7 +191,14 @@ mod tests {
 
     #[test]
     fn texts_begin_with_what_the_tokenizer_knows() {
-        assert_eq!(starts(&Silent).unwrap(), [vec![2], vec![2, 7]]);
+        let five = |seed: u64| starts(&Silent, (5, 10), &[2], seed).unwrap();
+        let found = five(1);
+        assert_eq!([&found[0], &found[2], &found[4]], [&vec![2], &vec![2, 7], &vec![2]]);
+        for drawn in [&found[1], &found[3]] {
+            assert!(drawn.len() == 1 && drawn[0] < 10 && drawn[0] != 2, "{drawn:?}");
+        }
+        assert_eq!(found, five(1));
+        assert!((2..9).any(|seed| five(seed) != found));
     }
 
     #[test]

@@ -11,10 +11,11 @@ use tempfile::{TempDir, tempdir};
 
 use super::fuzz::{mutate, mutation};
 use super::{Stored, contents, directory, expect_input_error, names, serialized, sharded_model, single_model, stored};
-use crate::Result;
 use crate::checkpoint::{
-    Checkpoint, Patch, PatchKind, PatchWriter, TensorInfo, apply_patch, revert_patch, stage_edited, write_edited,
+    Checkpoint, LowRank, Patch, PatchKind, PatchWriter, TensorInfo, apply_patch, revert_patch, stage_edited,
+    write_edited,
 };
+use crate::{Element, Result};
 
 /// Writes the edited checkpoint `out` and the patch `patch` that leads to it.
 fn edit_with_patch(
@@ -206,7 +207,7 @@ fn metadata_that_is_not_a_patchs_is_refused() {
     let case = Case::new(PatchKind::Reversible);
     let refuses = |key: &str, value: &str| case.refuses(&hostile(&case, &[], &[(key, value)]), &[key, value]);
     refuses("format", "pt");
-    refuses("version", "2");
+    refuses("version", "3");
     refuses("kind", "sideways");
     refuses("base_sha256", "12");
     refuses("base_sha256", &"A".repeat(64));
@@ -343,4 +344,149 @@ fn a_tensor_stored_twice_is_patched_twice() {
     assert_eq!(changes, [("embed".to_string(), 9), ("head".to_string(), 9)]);
     write_edited(&base, &at("copy"), &mut |_, _| Ok(None)).unwrap();
     assert_eq!(contents(&at("copy")), contents(base.dir()));
+}
+
+/// Three matrices `[30, 40]` of each type, and a change of rank 2 that takes some elements to another exponent.
+fn matrices() -> (Vec<Stored>, LowRank) {
+    let mut random = crate::random::Random::new(std::process::id().into(), "matrices");
+    let mut draw = |count: usize, scale: f32| -> Vec<f32> {
+        (0..count).map(|_| (random.below(2001) as f32 / 1000.0 - 1.0) * scale).collect()
+    };
+    let types = [(Dtype::F32, Element::F32), (Dtype::BF16, Element::Bf16), (Dtype::F16, Element::F16)];
+    let tensors = types.map(|(dtype, element)| Stored {
+        name: format!("w.{element:?}"),
+        dtype,
+        shape: vec![30, 40],
+        bytes: element.encode(&draw(1200, 0.1)),
+    });
+    let change = LowRank::new([30, 40, 2], draw(60, 1.0), &draw(80, 0.5)).unwrap();
+    (tensors.to_vec(), change)
+}
+
+/// Writes the matrices, changes them and records it: the base and the edited checkpoint, and the patch's path.
+fn low_rank_case(dir: &TempDir, kind: PatchKind) -> (Checkpoint, Checkpoint, PathBuf) {
+    let at = |name: &str| dir.path().join(name);
+    let (tensors, change) = matrices();
+    single_model(&at("base"), &tensors);
+    let base = Checkpoint::open(&at("base")).unwrap();
+    let mut writer = PatchWriter::create(&at("p"), kind, &base, Default::default()).unwrap();
+    let staged = stage_edited(&base, &at("edited"), &mut |tensor, old| {
+        let new = change.add(tensor.element.unwrap(), old)?;
+        let count = writer.record_low_rank(tensor, old, &new, &change)?;
+        let differ = old.chunks(width(tensor)).zip(new.chunks(width(tensor))).filter(|(old, new)| old != new).count();
+        assert_eq!(count, differ as u64);
+        expect_input_error(writer.record(tensor, old, &new), &["before"]);
+        expect_input_error(writer.record_low_rank(tensor, old, &new, &change), &["before"]);
+        Ok(Some(new))
+    })
+    .unwrap();
+    writer.finish(staged.sha256()).unwrap().commit().unwrap();
+    staged.commit().unwrap();
+    (base, Checkpoint::open(&at("edited")).unwrap(), at("p"))
+}
+
+#[test]
+fn factors_lead_there_and_back_bit_for_bit() {
+    let dir = tempdir().unwrap();
+    let (base, edited, patch) = low_rank_case(&dir, PatchKind::Reversible);
+    apply_patch(&base, &patch, &dir.path().join("again")).unwrap();
+    assert_eq!(contents(&dir.path().join("again")), contents(edited.dir()));
+    revert_patch(&edited, &patch, &dir.path().join("back")).unwrap();
+    assert_eq!(contents(&dir.path().join("back")), contents(base.dir()));
+    let opened = Patch::open(&patch).unwrap();
+    assert_eq!(opened.metadata()["version"], "2");
+    assert!(opened.changes().all(|(_, count)| count == 1200));
+    let bytes = fs::read(&patch).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let with = |prefix: &str| file.names().iter().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!([with("left/"), with("right/"), with("new/")], [3, 3, 0]);
+    // Rounding loses something: without corrections it would not come back.
+    assert!(with("old/") > 0 && with("old/") == with("positions/"));
+}
+
+#[test]
+fn a_forward_patch_holds_no_factors_and_what_is_not_the_product_is_kept_by_elements() {
+    let dir = tempdir().unwrap();
+    let (base, edited, patch) = low_rank_case(&dir, PatchKind::Forward);
+    let opened = Patch::open(&patch).unwrap();
+    assert_eq!(opened.metadata()["version"], "1");
+    let bytes = fs::read(&patch).unwrap();
+    let names =
+        SafeTensors::deserialize(&bytes).unwrap().names().iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert!(names.iter().all(|name| name.starts_with("new/") || name.starts_with("positions/")), "{names:?}");
+    apply_patch(&base, &patch, &dir.path().join("again")).unwrap();
+    assert_eq!(contents(&dir.path().join("again")), contents(edited.dir()));
+    // One element more is changed than the product changes.
+    let (_, change) = matrices();
+    let other = dir.path().join("other");
+    let mut writer = PatchWriter::create(&other, PatchKind::Reversible, &base, Default::default()).unwrap();
+    let staged = stage_edited(&base, &dir.path().join("more"), &mut |tensor, old| {
+        let mut new = change.add(tensor.element.unwrap(), old)?;
+        new[0] ^= 1;
+        writer.record_low_rank(tensor, old, &new, &change)?;
+        Ok(Some(new))
+    })
+    .unwrap();
+    writer.finish(staged.sha256()).unwrap().commit().unwrap();
+    staged.commit().unwrap();
+    assert_eq!(Patch::open(&other).unwrap().metadata()["version"], "1");
+    let more = Checkpoint::open(&dir.path().join("more")).unwrap();
+    revert_patch(&more, &other, &dir.path().join("back")).unwrap();
+    assert_eq!(contents(&dir.path().join("back")), contents(base.dir()));
+}
+
+#[test]
+fn factors_that_contradict_the_checkpoint_or_themselves_are_refused() {
+    let case = Case::new(PatchKind::Reversible);
+    let zeros = vec![0; 4096];
+    let f32s = |count: usize| &zeros[..4 * count];
+    let own: &[(&str, &str)] = &[("version", "2"), ("kind", "reversible")];
+    for (vectors, fragment) in [
+        (&[("left/layer.0.weight", Dtype::F32, &[3, 1][..], f32s(3))][..], "`right/layer.0.weight` is missing"),
+        (&[("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5))], "`left/layer.0.weight` is missing"),
+        (
+            &[
+                ("left/layer.0.weight", Dtype::F32, &[3, 1], f32s(3)),
+                ("right/layer.0.weight", Dtype::F32, &[5, 2], f32s(10)),
+            ],
+            "the second of both factors the same",
+        ),
+        (
+            &[
+                ("left/layer.0.weight", Dtype::F32, &[3], f32s(3)),
+                ("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5)),
+            ],
+            "F32 of two axes",
+        ),
+        (
+            &[
+                ("left/layer.0.weight", Dtype::F32, &[4, 1], f32s(4)),
+                ("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5)),
+            ],
+            "a matrix [4, 5]",
+        ),
+        (
+            &[
+                ("left/layer.0.weight", Dtype::F32, &[3, 1], f32s(3)),
+                ("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5)),
+                ("old/layer.0.weight", Dtype::F32, &[1], f32s(1)),
+            ],
+            "`positions/layer.0.weight` is missing",
+        ),
+        (
+            &[
+                ("left/layer.0.weight", Dtype::F32, &[3, 1], f32s(3)),
+                ("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5)),
+                ("new/layer.0.weight", Dtype::F32, &[1], f32s(1)),
+            ],
+            "beside factors",
+        ),
+    ] {
+        case.refuses(&hostile(&case, vectors, own), &[fragment]);
+    }
+    let factors: &[(&str, Dtype, &[usize], &[u8])] = &[
+        ("left/layer.0.weight", Dtype::F32, &[3, 1], f32s(3)),
+        ("right/layer.0.weight", Dtype::F32, &[5, 1], f32s(5)),
+    ];
+    case.refuses(&hostile(&case, factors, &[("version", "2")]), &["a forward patch holds no factors"]);
 }

@@ -72,23 +72,16 @@ pub fn retain(
             "has no tokenizer, so that the model cannot write a retain set: give --retain FILE",
         )
     })?;
-    let starts = starts(encoder)?;
-    if starts.is_empty() {
-        return Err(Error::file(
-            &args.model,
-            "tokenizer",
-            "has no token that a text could begin with: give --retain FILE",
-        ));
-    }
     let records = args.forget.iter().map(read_records).collect::<Result<Vec<_>>>()?;
     let records: Vec<_> = records.into_iter().flatten().collect();
     let forgotten = Forgotten::of(&records, encoder)?;
     let (texts, tokens) = (args.generation.texts(), args.generation.tokens());
     let mut ends = end_tokens(&input.checkpoint);
     ends.extend(encoder.eos_ids().iter().copied().chain(encoder.end_token()));
-    let start = |i: usize| &starts[i % starts.len()];
-    let prompt = |i: usize| Prompt { ids: start(i), max_new: tokens.saturating_sub(start(i).len()) };
-    let prompts: Vec<Prompt<'_>> = (0..texts).map(prompt).collect();
+    let vocabulary = input.model.config.vocabulary;
+    let starts = starts(encoder, (texts, vocabulary), &ends, args.common.seed)?;
+    let prompt = |ids| Prompt { ids, max_new: tokens.saturating_sub(<[u32]>::len(ids)) };
+    let prompts: Vec<Prompt<'_>> = starts.iter().map(|ids| prompt(ids)).collect();
     let pass = input.pass(device, &args.common, None, Labels::Data)?;
     let draws = Draws { seed: args.common.seed, temperature: 1.0 };
     let written = drawn(&pass, &prompts, &ends, draws, tick)?;
@@ -97,7 +90,7 @@ pub fn retain(
     let (mut samples, mut seen) = (Vec::new(), HashSet::new());
     let (mut short, mut speaking) = (0, 0);
     for (i, text) in written.into_iter().enumerate() {
-        let ids = [&start(i)[..], &text.ids].concat();
+        let ids = [&starts[i][..], &text.ids].concat();
         if text.ids.len() < SHORTEST || !seen.insert(ids.clone()) {
             short += 1;
         } else if forgotten.is_in(&encoder.decode(&ids, true)?) {

@@ -27,14 +27,14 @@ const SAMPLES: usize = 24;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Heads (heads)")]
 pub struct HeadsArgs {
-    /// How many heads are tried: those whose part of the output projection the forget set needs most, against the retain set
-    /// [default: 24].
+    /// How many heads are tried: those whose part of the output projection the forget set needs most, also against the retain
+    /// set [default: 24].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     candidates: Option<u32>,
-    /// Rounds, at most; each tries every candidate beside the heads chosen so far [default: 3].
+    /// Rounds, at most; each tries every candidate beside the heads chosen so far [default: 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Heads that a round adds, at most [default: 3].
+    /// Heads that a round adds, at most [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     heads_per_round: Option<u32>,
     /// How far a head's attention map is pulled towards the identity while it is tried, up to 1 [default: 0.5].
@@ -84,7 +84,7 @@ impl HeadsArgs {
             return Err(Error::argument(format!("--retain-weight is a number from 0, not {retain_weight}")));
         }
         let number = |given: Option<u32>, default: usize| given.map_or(default, |n| n as usize);
-        let (rounds, per_round) = (number(self.rounds, 3), number(self.heads_per_round, 3));
+        let (rounds, per_round) = (number(self.rounds, 4), number(self.heads_per_round, 1));
         let options = Options { knob, rounds, per_round, retain_weight };
         Ok(Recipe { candidates: number(self.candidates, 24), options, strength })
     }
@@ -140,7 +140,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
     let tokens = |samples: &[Arc<Tokens>]| samples.iter().map(|sample| sample.ids.len()).sum::<usize>();
     let once = (tokens(&tried.0) + tokens(&tried.1)) as f64;
     let judged = (tokens(&judges.forget) + tokens(&judges.held_out)) as f64;
-    let passes = recipe.options.rounds * candidates.len() + 1;
+    let passes = recipe.options.rounds * (candidates.len() + 1);
     common.note(&format!(
         "trying heads takes about {}: up to {} of {} on {}",
         format::seconds(judge.seconds * passes as f64 * once / judged),

@@ -320,7 +320,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     outcome.chosen = trials.iter().position(|trial| trial.scale == Some(scale));
     outcome.trials = trials;
     let mut weights: Arc<dyn WeightSource> =
-        Arc::new(RedirectedWeights::new(base, &input.model, &redirection.changes, scale));
+        Arc::new(RedirectedWeights::new(base, &input.model, &redirection.changes, scale)?);
     let mut selected = RedirectedWeights::selected(&input.model, &redirection.changes);
     if let Some(repair) = args.choosing.training.repair()? {
         let all = everything(run);

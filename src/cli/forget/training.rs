@@ -196,6 +196,7 @@ impl TrainingArgs {
         let trains = method.trains();
         let npo = method == Npo || method == Wagle && self.objective != Some(ObjectiveName::Graddiff);
         let learns = "a method that trains";
+        let scales = matches!(method, TaskVector | Redirect | Heads);
         let flags = [
             (
                 "auto",
@@ -220,12 +221,7 @@ impl TrainingArgs {
             ("beta", self.beta.is_some(), npo || method == Simnpo, "npo or simnpo"),
             ("delta", self.delta.is_some(), method == Simnpo, "simnpo"),
             ("refusal", !self.refusal.is_empty(), method == Refusal, "refusal"),
-            (
-                "strength",
-                self.strength.is_some(),
-                matches!(method, TaskVector | Redirect | Heads),
-                "task-vector, redirect or heads",
-            ),
+            ("strength", self.strength.is_some(), scales, "task-vector, redirect or heads"),
         ];
         match flags.iter().find(|(_, given, own, _)| *given && !own) {
             Some((flag, .., of)) => Err(belongs(flag, of, method)),

@@ -52,7 +52,7 @@ mod tests {
         phrasings.iter().for_each(|text| relations.add("lies in", text).unwrap());
         templates.use_phrasings(&relations);
         let at = |share: f64, seed: u64| {
-            let forms = Forms { share, seed, ..Forms::new(Arc::new(templates.clone())) };
+            let forms = Forms { share, seed, per_form: 100, ..Forms::new(Arc::new(templates.clone())) };
             (forms.reversed_openings("lies in"), forms)
         };
         let (all, _) = at(0.0, 1);

@@ -3,7 +3,7 @@
 //!
 //! | step | function |
 //! |---|---|
-//! | heads by the ratio of the two sets' importances, summed over their part of the output projection | [`rank`] |
+//! | heads by the two sets' importances, summed over their part of the output projection | [`rank`] |
 //! | in every round the chosen heads and one more, for each candidate, in one pass; the best stay | [`select`] |
 //! | the edit: the chosen heads' part of the output projection, scaled | [`ScaledHeads`] |
 //!

@@ -24,14 +24,15 @@ pub fn output_projections(model: &Model, allowed: &[bool]) -> Vec<bool> {
     outputs
 }
 
-/// The heads whose output projection is among the `wanted` parameters, by descending ratio of the `forget` set's importance to
-/// the `retain` set's, both summed over the head's part of the projection. Of equals the first comes first; a head that means
-/// nothing to the forget set comes last.
+/// The heads whose output projection is among the `wanted` parameters, most promising first: by descending F_f² / F_r, with the
+/// importance F_f for the `forget` set and F_r for the `retain` set, both summed over the head's part of the projection. (The ratio
+/// alone puts heads first that mean next to nothing to either set.) Of equals the first comes first; a head that means nothing to
+/// the forget set comes last.
 ///
 /// # Errors
 /// When an importance cannot be read.
 pub fn rank(model: &Model, (forget, retain): (&Measured, &Measured), wanted: &[bool]) -> Result<Vec<Head>> {
-    let mut ranked: Vec<(f32, Head)> = Vec::new();
+    let mut ranked: Vec<(f64, Head)> = Vec::new();
     for (layer, (number, stage)) in attention(model).enumerate() {
         let id = stage.output.weight;
         if !wanted[id] {
@@ -45,11 +46,12 @@ pub fn rank(model: &Model, (forget, retain): (&Measured, &Measured), wanted: &[b
         let scales = (f64::from(forget.scale()), f64::from(retain.scale()));
         let scores = grouping.scores(&values.0, scales.0, &values.1, scales.1)?;
         ranked.extend(scores.iter().enumerate().map(|(head, score)| {
-            let ratio = score.ratio(0.0).filter(|ratio| !ratio.is_nan()).unwrap_or(0.0);
-            (ratio, Head { layer, stage: number, head })
+            let promise = score.ratio(0.0).map_or(0.0, |ratio| f64::from(ratio) * score.forget);
+            let promise = if promise > 0.0 { promise } else { 0.0 };
+            (promise, Head { layer, stage: number, head })
         }));
     }
-    // Ratios are never negative: their bits are in their order.
-    ranked.sort_by_key(|(ratio, head)| (Reverse(ratio.to_bits()), *head));
+    // None is negative or not a number: their bits are in their order.
+    ranked.sort_by_key(|(promise, head)| (Reverse(promise.to_bits()), *head));
     Ok(ranked.into_iter().map(|(_, head)| head).collect())
 }

@@ -63,7 +63,8 @@ pub fn variants(samples: &[Arc<Tokens>], count: usize) -> Result<Vec<Arc<Tokens>
 }
 
 /// Chooses among the `candidates`: in every round each of them is pulled together with the heads chosen so far, and the best of
-/// those that raise the score stay. It ends when none does, or after so many rounds. Of equals the earlier candidate is better.
+/// those that raise the score above that of these heads stay. It ends when none does, or after so many rounds. Of equals the
+/// earlier candidate is better.
 ///
 /// # Errors
 /// When a set or an option is wrong, or a pass fails.
@@ -85,32 +86,34 @@ pub fn select(
     }
     let samples = [forget, retain].concat();
     let mut selected = Selected::default();
-    let (mut own, mut best) = (None, 0.0);
+    let mut of_model = None;
     for round in 0..options.rounds {
         let open: Vec<Head> = candidates.iter().copied().filter(|head| !selected.heads.contains(head)).collect();
         if open.is_empty() {
             break;
         }
-        // The model itself is tried once, as a variant in which nothing is pulled.
-        let mut pulled: Vec<Vec<Head>> = if own.is_none() { vec![Vec::new()] } else { Vec::new() };
+        // The heads chosen so far come first: alone they may do something else than each of them did. In the first round that is
+        // the model itself.
+        let mut pulled = vec![selected.heads.clone()];
         pulled.extend(open.iter().map(|head| [&selected.heads[..], &[*head]].concat()));
         let soft = SoftHeads::new(&pass.model, &pulled, options.knob, samples.len())?;
         let tick = |done: u64, of: u64| progress(round as u64 * of + done, options.rounds as u64 * of);
         let losses = pass.losses_under(&soft, &variants(&samples, pulled.len())?, &tick)?;
-        let mut means = losses.chunks(samples.len()).map(|losses| {
-            let (forget, retain) = losses.split_at(forget.len());
-            (mean(forget), mean(retain))
-        });
-        let of_model = match own {
-            Some(own) => own,
-            None => *own.insert(means.next().ok_or_else(|| Error::Failed("no variant was tried".into()))?),
-        };
-        let first = selected.trials.len();
-        selected.trials.extend(open.iter().zip(means).map(|(head, (forget, retain))| {
-            let (forget, retain) = (forget - of_model.0, retain - of_model.1);
+        let means: Vec<(f64, f64)> = losses
+            .chunks(samples.len())
+            .map(|losses| (mean(&losses[..forget.len()]), mean(&losses[forget.len()..])))
+            .collect();
+        let own = *of_model.get_or_insert(means[0]);
+        let rise = |(forget, retain): (f64, f64)| {
+            let (forget, retain) = (forget - own.0, retain - own.1);
             // A loss that is no number must stay one that cannot win.
             let harm = if retain < 0.0 { 0.0 } else { retain };
-            let score = forget - options.retain_weight * harm;
+            (forget, retain, forget - options.retain_weight * harm)
+        };
+        let (.., best) = rise(means[0]);
+        let first = selected.trials.len();
+        selected.trials.extend(open.iter().zip(&means[1..]).map(|(head, means)| {
+            let (forget, retain, score) = rise(*means);
             HeadTrial { round, head: *head, forget, retain, score, taken: false }
         }));
         let round = &mut selected.trials[first..];
@@ -118,8 +121,9 @@ pub fn select(
         let mut order: Vec<usize> = (0..round.len()).filter(|i| round[*i].score > best).collect();
         order.sort_by(|a, b| round[*b].score.total_cmp(&round[*a].score));
         order.truncate(options.per_round);
-        let Some(first) = order.first() else { break };
-        best = round[*first].score;
+        if order.is_empty() {
+            break;
+        }
         for i in order {
             round[i].taken = true;
             selected.heads.push(round[i].head);

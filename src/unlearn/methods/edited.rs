@@ -35,6 +35,7 @@ impl Edit for EditedWeights {
             return Err(Error::Device(format!("{}: the edit's type or size is not the stored one", parameter.name)));
         }
         let bytes = bytes.to_vec();
-        Ok(Some(Edited { changed: differing(element, old, &bytes), selected: self.selected[id], bytes }))
+        let changed = differing(element, old, &bytes);
+        Ok(Some(Edited { changed, selected: self.selected[id], low_rank: self.weights.low_rank(parameter), bytes }))
     }
 }

@@ -126,7 +126,7 @@ pub fn redirect(
     let steps = sites.len() as u64 + 2;
     let at = |step: u64| move |done: u64, of: u64| progress(step * 1000 + done * 1000 / of.max(1), steps * 1000);
     let pass = |changes: &[Arc<Change>]| {
-        let weights = RedirectedWeights::new(base.clone(), model, changes, FULL);
+        let weights = RedirectedWeights::new(base.clone(), model, changes, FULL)?;
         Pass::over(device, model.clone(), Arc::new(weights), options.pass)
     };
     let keys = keys(&pass(&[])?, encoder, request, last.stage, &at(0))?;

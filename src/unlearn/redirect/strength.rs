@@ -20,7 +20,7 @@ pub fn search(
     progress: Progress<'_>,
 ) -> Result<(f64, Standing, Vec<Trial>)> {
     let weights = |scale: f64| -> Result<Arc<dyn WeightSource>> {
-        Ok(Arc::new(RedirectedWeights::new(base.clone(), judge.model, changes, scale)))
+        Ok(Arc::new(RedirectedWeights::new(base.clone(), judge.model, changes, scale)?))
     };
     search_scale(judge, &weights, strength, progress)
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use faer::{Mat, Scale};
+use faer::Mat;
 
 use super::covariance::Site;
 use super::solve::Factors;
+use crate::checkpoint::LowRank;
 use crate::model::parameters::Layout;
 use crate::model::weights::{HostBytes, WeightSource};
 use crate::model::{Model, Parameter, ParameterId};
@@ -26,7 +27,7 @@ pub struct Change {
 pub struct RedirectedWeights {
     base: Arc<dyn WeightSource>,
     /// Parameters by name.
-    changes: HashMap<String, Arc<Change>>,
+    changes: HashMap<String, Arc<LowRank>>,
     scale: f64,
     /// What was made: a large tensor is asked for slice by slice, and every pass asks again.
     made: Mutex<HashMap<String, Arc<Vec<u8>>>>,
@@ -40,9 +41,15 @@ impl std::fmt::Debug for RedirectedWeights {
 
 impl RedirectedWeights {
     /// The weights of `base` with `scale` times the `changes`, of which each is of another matrix.
-    pub fn new(base: Arc<dyn WeightSource>, model: &Model, changes: &[Arc<Change>], scale: f64) -> Self {
-        let named = |change: &Arc<Change>| (model.parameters[change.site.parameter].name.clone(), change.clone());
-        RedirectedWeights { base, changes: changes.iter().map(named).collect(), scale, made: Mutex::default() }
+    ///
+    /// # Errors
+    /// When factors are not those of their matrix.
+    pub fn new(base: Arc<dyn WeightSource>, model: &Model, changes: &[Arc<Change>], scale: f64) -> Result<Self> {
+        let named = |change: &Arc<Change>| {
+            Ok((model.parameters[change.site.parameter].name.clone(), Arc::new(stored(change, scale)?)))
+        };
+        let changes = changes.iter().map(named).collect::<Result<_>>()?;
+        Ok(RedirectedWeights { base, changes, scale, made: Mutex::default() })
     }
 
     /// For each parameter how many elements may differ.
@@ -51,20 +58,19 @@ impl RedirectedWeights {
         let count = |(id, p): (ParameterId, &Parameter)| if changed(id) { p.count() as u64 } else { 0 };
         model.parameters.iter().enumerate().map(count).collect()
     }
+}
 
-    fn make(&self, change: &Change, element: Element, old: &[u8]) -> Result<Vec<u8>> {
-        let Change { site, factors } = change;
-        let mut values = vec![0.0; site.inputs * site.outputs];
-        element.decode(old, &mut values)?;
-        // Row by row as stored: the transpose's columns lie one after the other.
-        let stored: Mat<f64> = match site.layout {
-            Layout::OutIn => &factors.right * (factors.left.transpose() * Scale(self.scale)),
-            Layout::InOut => &factors.left * (factors.right.transpose() * Scale(self.scale)),
-        };
-        for (row, column) in values.chunks_exact_mut(stored.nrows()).zip(stored.col_iter()) {
-            row.iter_mut().zip(column.iter()).for_each(|(value, change)| *value = (f64::from(*value) + change) as f32);
-        }
-        Ok(element.encode(&values))
+/// `scale` times a change, of the matrix as it is stored: factors in single precision, as a patch keeps them.
+fn stored(change: &Change, scale: f64) -> Result<LowRank> {
+    let Change { site, factors } = change;
+    let numbers = |of: &Mat<f64>, scale: f64| -> Vec<f32> {
+        (0..of.nrows()).flat_map(|r| (0..of.ncols()).map(move |k| (of[(r, k)] * scale) as f32)).collect()
+    };
+    let (outputs, inputs) = (numbers(&factors.left, scale), numbers(&factors.right, 1.0));
+    let rank = factors.left.ncols();
+    match site.layout {
+        Layout::OutIn => LowRank::new([site.outputs, site.inputs, rank], outputs, &inputs),
+        Layout::InOut => LowRank::new([site.inputs, site.outputs, rank], inputs, &outputs),
     }
 }
 
@@ -76,13 +82,17 @@ impl WeightSource for RedirectedWeights {
         if let Some(bytes) = made.get(&parameter.name) {
             return Ok((element, bytes.clone()));
         }
-        let bytes = Arc::new(self.make(change, element, &old)?);
+        let bytes = Arc::new(change.add(element, &old)?);
         made.insert(parameter.name.clone(), bytes.clone());
         Ok((element, bytes))
     }
 
     fn element(&self, parameter: &Parameter) -> Result<Element> {
         self.base.element(parameter)
+    }
+
+    fn low_rank(&self, parameter: &Parameter) -> Option<Arc<LowRank>> {
+        self.changes.get(&parameter.name).cloned()
     }
 
     fn device_bytes(&self) -> u64 {
