@@ -6,7 +6,7 @@
 not made again, so that a run that was stopped goes on where it was; `--table-only` makes the tables of what is there. `--prefix` is put
 before each heavy command (a lock, `nice`, ...).
 
-A *setting* is a method and the forms that it is shown. What is asked afterwards:
+A *setting* is a method and the forms that it is shown (refusal takes questions in their own form only). What is asked afterwards:
   forms      the forget set, a part of TOFU's retain probes, and neighbours (the retained questions most like forgotten ones), each
              in all forms that the decoder was trained in, in frames held out of the removal; only what the full model knew counts
   reworded   the same facts by TOFU's other words for the questions
@@ -36,12 +36,13 @@ SETTINGS = {
     "npo": (SEVERAL, ["--method", "npo"]),
     "npo, question": (ONE, ["--method", "npo"]),
     "graddiff": (SEVERAL, ["--method", "graddiff"]),
-    "refusal": (SEVERAL, ["--method", "refusal"]),
+    "refusal": (None, ["--method", "refusal"]),
     "salun": (SEVERAL, ["--method", "salun"]),
     "wagle": (SEVERAL, ["--method", "wagle"]),
     "task-vector": (SEVERAL, ["--method", "task-vector"]),
 }
-RATIO = {"dampen", "graddiff", "npo", "simnpo", "refusal", "task-vector", "ssd"}
+# methods that take the cached importance of the retain set
+RATIO = {"dampen", "graddiff", "npo", "simnpo", "task-vector", "ssd"}
 COLUMNS = [
     ("worst", "worst form"), ("mean", "mean form"), ("reworded_gone", "other words"), ("known", "known, fewest"), ("kept", "retained kept"),
     ("neighbours", "neighbours kept"), ("utility_share", "utility / before"), ("utility", "utility"), ("quality", "forget quality p"),
@@ -92,12 +93,14 @@ class Run:
         against = ["eval", "--model", model, "--baseline", full, "--json"]
         forms = self.call(folder / "forms.json", [
             *against, "--probes-forget", self.part(f"forget{split}", given.probes), "--forms", ASKED,
-            "--probes-retain", self.part("retain", given.probes // 2), "--probes", self.part("neighbours", given.probes // 4)])
+            "--probes-retain", self.part("retain", given.probes // 4), "--probes", self.part("neighbours", given.probes // 4)])
         reworded = self.call(folder / "reworded.json", [
             *against, "--probes-forget", self.part(f"forget{split}_reworded", given.probes),
-            "--probes-retain", self.part("retain_reworded", given.probes // 2)])
+            "--probes-retain", self.part("retain_reworded", given.probes // 4)])
         gold = given.models / f"gold{split}-{seed}"
-        tofu = self.call(folder / "tofu.json", [
+        # without a gold model there is no forget quality: asked again once there is one
+        name = "tofu.json" if (gold / "done").exists() else "tofu-without-gold.json"
+        tofu = self.call(folder / name, [
             "eval", "--model", model, "--probes-forget", probes / f"forget{split}.jsonl", "--probes-retain", probes / "retain.jsonl",
             "--probes", probes / "real_authors.jsonl", probes / "world_facts.jsonl", "--choices", "--json",
             *(["--reference", gold] if (gold / "done").exists() else [])])
@@ -116,9 +119,9 @@ class Run:
                 self.call(fisher.with_suffix(".json"), ["fisher", "--model", model, "--data", retain, "--forms", forms, "--out", fisher, "--json"])
             arguments = [*arguments, "--retain-fisher", fisher] if fisher.exists() else arguments
         report = self.call(folder / "forget.json", [
-            "forget", "--model", model, "--forget", given.data / f"forget/forget{split}.jsonl", "--retain", retain, "--forms", forms,
-            *arguments, "--probe-forms", "question", "--likelihood-only", "--seed", seed, "--max-utility-loss", given.limit,
-            "--out", folder / "edited", "--json"])
+            "forget", "--model", model, "--forget", given.data / f"forget/forget{split}.jsonl", "--retain", retain, 
+            *(["--forms", forms, "--probe-forms", "question"] if forms else []), *arguments, "--likelihood-only", "--seed", seed,
+            *(["--max-utility-loss", given.limit] if given.limit else []), "--out", folder / "edited", "--json"])
         return folder, report
 
 
@@ -195,8 +198,8 @@ def main():
     parser.add_argument("--splits", nargs="+", default=["01", "05", "10"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--probes", type=int, default=400, help="facts to be forgotten that are asked in every form (half as many retained)")
-    parser.add_argument("--limit", default="2%")
+    parser.add_argument("--probes", type=int, default=400, help="facts to be forgotten that are asked in every form (a quarter as many retained, and neighbours)")
+    parser.add_argument("--limit", help="--max-utility-loss, for all methods [default: each method's own]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--table-only", action="store_true")
