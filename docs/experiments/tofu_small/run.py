@@ -89,7 +89,6 @@ class Run:
     def ask(self, folder, model, split, seed):
         """The three evaluations of a model in place of full-SEED."""
         given, full = self.given, self.given.models / f"full-{seed}"
-        probes = given.data / "probes"
         against = ["eval", "--model", model, "--baseline", full, "--json"]
         forms = self.call(folder / "forms.json", [
             *against, "--probes-forget", self.part(f"forget{split}", given.probes), "--forms", ASKED,
@@ -97,14 +96,18 @@ class Run:
         reworded = self.call(folder / "reworded.json", [
             *against, "--probes-forget", self.part(f"forget{split}_reworded", given.probes),
             "--probes-retain", self.part("retain_reworded", given.probes // 4)])
+        return forms, reworded, self.weigh(folder, model, split, seed)
+
+    def weigh(self, folder, model, split, seed):
+        """TOFU's own figures of a model."""
+        given, probes = self.given, self.given.data / "probes"
         gold = given.models / f"gold{split}-{seed}"
         # without a gold model there is no forget quality: asked again once there is one
         name = "tofu.json" if (gold / "done").exists() else "tofu-without-gold.json"
-        tofu = self.call(folder / name, [
+        return self.call(folder / name, [
             "eval", "--model", model, "--probes-forget", probes / f"forget{split}.jsonl", "--probes-retain", probes / "retain.jsonl",
             "--probes", probes / "real_authors.jsonl", probes / "world_facts.jsonl", "--choices", "--json",
             *(["--reference", gold] if (gold / "done").exists() else [])])
-        return forms, reworded, tofu
 
     def forgotten(self, setting, split, seed):
         """The edited model of a setting: (its folder, the report of the removal)."""
@@ -198,7 +201,7 @@ def main():
     parser.add_argument("--splits", nargs="+", default=["01", "05", "10"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--probes", type=int, default=400, help="facts to be forgotten that are asked in every form (a quarter as many retained, and neighbours)")
+    parser.add_argument("--probes", type=int, default=240, help="facts to be forgotten that are asked in every form (a quarter as many retained, and neighbours)")
     parser.add_argument("--limit", help="--max-utility-loss, for all methods [default: each method's own]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prefix", default="")
@@ -213,7 +216,7 @@ def main():
             full = given.models / f"full-{seed}"
             if not (full / "done").exists():
                 continue
-            before = figures(run.ask(given.out / f"before-{split}-{seed}", full, split, seed), split, None, None)
+            before = figures((None, None, run.weigh(given.out / f"before-{split}-{seed}", full, split, seed)), split, None, None)
             rows.setdefault("before", {})[seed] = before
             for other in given.seeds:
                 gold = given.models / f"gold{split}-{other}"
