@@ -467,12 +467,19 @@ fn without_a_retain_set_the_model_writes_one() {
     let lines = fs::read_to_string(demo.path("forget.jsonl")).unwrap();
     // Two records of one person: their answers are few enough for other texts to be free of them.
     fs::write(demo.path("few.jsonl"), lines.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
+    // A model that writes any word after any other: the demo's own knows how to end a sentence only.
+    let model = demo.path("random");
+    fs::create_dir(&model).unwrap();
+    common::random_llama(&model, [16, 40, 2, 299], 3);
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(demo_model().join(file), model.join(file)).unwrap();
+    }
     let run = |out: &str, more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_efface"))
             .current_dir(demo.root.path())
             .args(["forget", "--device", "cpu", "--forget", "few.jsonl", "--likelihood-only", "--method", "npo"])
             .args(["--steps", "2", "--batch", "4", "--recalibrate", "2", "--max-utility-loss", "1e9", "--model"])
-            .arg(demo_model())
+            .arg(&model)
             .args(["--generate", "60", "--generate-tokens", "16", "--out", out, "--report", &format!("report-{out}")])
             .args(more)
             .output()
