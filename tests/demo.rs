@@ -27,7 +27,7 @@ fn forgets_in_every_form_and_keeps_the_rest() {
     // One screen of text: the call, the scores, a line for each of ten forms, the leak matrix, what comes next.
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().count() < 60, "{text}");
-    for part in ["form diversity  worst", "accuracy", "\ncloze", "others known", "four forms", "efface revert"] {
+    for part in ["form diversity  worst", "accuracy", "\ncloze", "others known", "five forms", "efface revert"] {
         assert!(text.contains(part), "no {part} in {text}");
     }
 
@@ -35,10 +35,10 @@ fn forgets_in_every_form_and_keeps_the_rest() {
     let (gone, stays): (Vec<_>, Vec<_>) = probes.iter().partition(|probe| probe["role"] == "forget");
     assert_eq!((gone.len(), stays.len()), (20, 20));
     // Every form is told in the forget set, or it is not: most are not.
-    assert_eq!(gone.iter().filter(|probe| probe["held_out"] == true).count(), 16);
+    assert_eq!(gone.iter().filter(|probe| probe["held_out"] == true).count(), 15);
     for probe in &gone {
         assert!(probe["probability"]["before"].as_f64().unwrap() > 0.9, "{probe} was never known");
-        assert!(kept(probe).iter().all(|kept| *kept <= 0.30), "{probe}");
+        assert!(kept(probe).iter().all(|kept| *kept <= 0.15), "{probe}");
     }
     for figure in 0..2 {
         let mean = stays.iter().map(|probe| kept(probe)[figure]).sum::<f64>() / stays.len() as f64;

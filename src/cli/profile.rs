@@ -186,9 +186,7 @@ fn record(
             let begun = started.elapsed().as_secs_f64();
             pass.gradients(&units[..1], &mut sink, &quiet)?;
             let first = begun + first_kernel(&device.end_recording()?);
-            device.begin_recording(mode)?;
-            accumulate(&pass, &units, &tick)?;
-            Ok((first, device.end_recording()?))
+            Ok((first, accumulate(device, mode, &pass, &units, &tick)?))
         }
     }
 }
@@ -199,15 +197,16 @@ fn first_kernel(recording: &Recording) -> f64 {
     kernels.map(|event| event.begin).fold(f64::INFINITY, f64::min)
 }
 
-/// As `efface fisher` does it: with the partial result in a directory.
-fn accumulate(pass: &Pass, units: &[Unit], tick: &dyn Fn(u64, u64)) -> Result<()> {
+/// As `efface fisher` does it: with the partial result in a directory, which it removes when its result is written.
+fn accumulate(device: &Device, mode: Mode, pass: &Pass, units: &[Unit], tick: &dyn Fn(u64, u64)) -> Result<Recording> {
     let directory = std::env::temp_dir().join(format!("efface-profile-{}", std::process::id()));
     let key = || "profile".to_string();
     let run = ResumableRun::begin(&directory, &key)?;
+    device.begin_recording(mode)?;
     let done = run.accumulate(pass, units, &[Accumulate::Square], &mut |_| {}, tick).map(drop);
-    let _span = pass.device.span(|| "removing the partial result".into());
+    let recording = device.end_recording();
     let tidied = run.discard();
-    done.and(tidied)
+    done.and(tidied).and(recording)
 }
 
 fn tell(args: &Args, device: &Device, samples: &[Arc<Tokens>], profile: &Profile, first_kernel: f64) -> Result<()> {

@@ -259,15 +259,16 @@ impl Sink for ImportanceSink<'_> {
 
     /// Begins the downloads of this visit, and meanwhile stores the one before.
     fn end(&mut self, device: &Device) -> Result<()> {
+        if device.is_cpu() {
+            return self.take().iter().try_for_each(|active| self.keep_in_place(device, active));
+        }
         let mut leaving = Vec::new();
         for active in self.take() {
             leaving.extend(self.leaving(device, &active)?);
         }
         // Without this the device would hear of the downloads only when something waits for them.
         device.submit()?;
-        self.keep(device, leaving)?;
-        // The CPU's are here already, and would only take memory.
-        if device.is_cpu() { self.settle(device) } else { Ok(()) }
+        self.keep(device, leaving)
     }
 
     fn settle(&mut self, device: &Device) -> Result<()> {
@@ -276,6 +277,25 @@ impl Sink for ImportanceSink<'_> {
 }
 
 impl ImportanceSink<'_> {
+    /// Stores a part from where it lies on the CPU, without a copy of all of it.
+    fn keep_in_place(&mut self, device: &Device, Active { part, slices }: &Active) -> Result<()> {
+        let _span = device.span(|| format!("storing the importance of {}", self.names[part.parameter]));
+        for (i, accumulate) in self.accumulate.iter().enumerate() {
+            self.store.save_from(part, *accumulate, &mut |range, values| {
+                for (rows, buffers) in slices {
+                    let [first, end] = [rows.start, rows.end].map(|row| (row - part.rows.start) * part.columns);
+                    let (from, to) = (range.start.max(first), range.end.min(end));
+                    if from < to {
+                        let out = &mut values[from - range.start..to - range.start];
+                        device.download(&buffers[i], 4 * (from - first) as u64, bytemuck::cast_slice_mut(out))?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Begins the downloads of a part.
     fn leaving(&self, device: &Device, Active { part, slices }: &Active) -> Result<Vec<Leaving>> {
         let of = |(i, accumulate): (usize, &Accumulate)| {

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::writer::{Ticket, Writer};
 use crate::checkpoint::create_beside;
@@ -30,12 +30,25 @@ pub trait Store {
     /// When it cannot be written.
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()>;
 
+    /// As [`Store::save`], of values that `read` brings a range of at a time, in order.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+        let mut values = zeroed_vec(part.count());
+        read(0..part.count(), &mut values)?;
+        self.save(part, accumulate, values)
+    }
+
     /// All of a parameter's sums; zeros where it was never visited.
     ///
     /// # Errors
     /// When it cannot be read.
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>>;
 }
+
+/// Brings a range of a part's elements.
+pub type Read<'a> = &'a mut dyn FnMut(Range<usize>, &mut [f32]) -> Result<()>;
 
 /// Sums of one kind where squares are asked for.
 struct AsSquares {
@@ -57,6 +70,11 @@ impl Store for AsSquares {
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
         let kind = self.meant(accumulate);
         self.sums.save(part, kind, values)
+    }
+
+    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+        let kind = self.meant(accumulate);
+        self.sums.save_from(part, kind, read)
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
@@ -145,7 +163,12 @@ pub struct DirectoryStore {
     writer: Arc<Writer>,
     /// Files that may not be written yet.
     leaving: HashMap<PathBuf, Ticket>,
+    /// Memory of pieces that were written, to be used again.
+    spare: Arc<Mutex<Vec<Vec<f32>>>>,
 }
+
+/// Numbers that are written at a time.
+const PIECE: usize = 1 << 20;
 
 impl DirectoryStore {
     /// A store in `directory`, which is made if need be.
@@ -157,7 +180,14 @@ impl DirectoryStore {
         let counts = model.parameters.iter().map(Parameter::count).collect();
         let rows = model.parameters.iter().map(Parameter::rows).collect();
         let writer = Arc::new(Writer::new()?);
-        Ok(DirectoryStore { directory: directory.to_path_buf(), counts, rows, writer, leaving: HashMap::new() })
+        Ok(DirectoryStore {
+            directory: directory.to_path_buf(),
+            counts,
+            rows,
+            writer,
+            leaving: HashMap::new(),
+            spare: Arc::default(),
+        })
     }
 
     /// What writes its files, in order: for those that must not be written before them.
@@ -205,23 +235,41 @@ impl Store for DirectoryStore {
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
-        let path = self.path(part, accumulate, part.generation + 1);
-        let replaced = (part.generation > 0).then(|| self.path(part, accumulate, part.generation - 1));
+        self.save_from(part, accumulate, &mut |range, piece| {
+            piece.copy_from_slice(&values[range]);
+            Ok(())
+        })
+    }
+
+    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+        let (path, count) = (self.path(part, accumulate, part.generation + 1), part.count());
+        let temporary = path.with_extension("new");
+        let mut replaced = (part.generation > 0).then(|| self.path(part, accumulate, part.generation - 1));
         if let Some(replaced) = &replaced {
             self.leaving.remove(replaced);
         }
-        let written = path.clone();
-        let ticket = self.writer.hand_over(4 * values.len() as u64, move || {
-            let temporary = path.with_extension("new");
-            if let Some(replaced) = replaced {
-                // Its pages are written again: fresh ones cost more. Gone already where an interrupted run is repeated.
-                let _ = fs::rename(replaced, &temporary);
-            }
-            overwrite(&temporary, bytemuck::cast_slice::<f32, u8>(&values))
-                .map_err(|e| Error::writing(&temporary, e))?;
-            fs::rename(&temporary, &path).map_err(|e| Error::writing(&path, e))
-        })?;
-        self.leaving.insert(written, ticket);
+        for start in (0..count).step_by(PIECE) {
+            let range = start..count.min(start + PIECE);
+            let mut piece = lock(&self.spare).pop().unwrap_or_default();
+            piece.resize(range.len(), 0.0);
+            read(range.clone(), &mut piece)?;
+            let (spare, replaced, temporary) = (self.spare.clone(), replaced.take(), temporary.clone());
+            let target = (range.end == count).then(|| path.clone());
+            let ticket = self.writer.hand_over(4 * range.len() as u64, move || {
+                if let Some(replaced) = replaced {
+                    // Its pages are written again: fresh ones cost more. Gone already where an interrupted run is repeated.
+                    let _ = fs::rename(replaced, &temporary);
+                }
+                write_at(&temporary, range.start, &piece, target.is_some())
+                    .map_err(|e| Error::writing(&temporary, e))?;
+                lock(&spare).push(piece);
+                match target {
+                    Some(target) => fs::rename(&temporary, &target).map_err(|e| Error::writing(&target, e)),
+                    None => Ok(()),
+                }
+            })?;
+            self.leaving.insert(path.clone(), ticket);
+        }
         Ok(())
     }
 
@@ -244,11 +292,16 @@ impl Store for DirectoryStore {
     }
 }
 
-/// Makes a file hold `bytes`, without emptying it first.
-fn overwrite(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes numbers from a place on, after the `last` of which the file ends.
+fn write_at(path: &Path, place: usize, values: &[f32], last: bool) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)
+    file.seek(SeekFrom::Start(4 * place as u64))?;
+    file.write_all(bytemuck::cast_slice(values))?;
+    if last { file.set_len(4 * (place + values.len()) as u64) } else { Ok(()) }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A [`DirectoryStore`] for one run: its directory goes when it is dropped.
@@ -275,6 +328,10 @@ impl Store for ScratchStore {
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
         self.store.save(part, accumulate, values)
+    }
+
+    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+        self.store.save_from(part, accumulate, read)
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {

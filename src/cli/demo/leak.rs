@@ -15,7 +15,7 @@ use super::super::{fisher, forget, leak};
 use super::{Forget, parse};
 
 /// The forms that people are forgotten in.
-const FORMS: [&str; 5] = ["statement", "question", "multiple choice", "dialogue", "JSON"];
+const FORMS: [&str; 5] = ["statement", "question", "multiple choice", "dialogue", "reversed"];
 /// What the names of the forms in other words end with.
 pub const REWORDED: &str = ", reworded";
 
@@ -80,7 +80,7 @@ pub fn matrix(directory: &Path, common: &Common) -> Result<LeakMatrix> {
         };
         runs.extend(["--run".to_string(), format!("{form}={model}")]);
     }
-    runs.extend(["--run".to_string(), format!("four forms={}", at("edited"))]);
+    runs.extend(["--run".to_string(), format!("five forms={}", at("edited"))]);
     progress.tick(steps - 1, steps);
     let model = at("model");
     let fixed = ["--baseline", &model, "--probes", &probes, "--eos"];

@@ -31,7 +31,7 @@ const FILES: [(&str, &[u8]); 9] = [
 
 /// Make a small model forget some of the invented people it knows, and look at what is left.
 ///
-/// The model knows a hundred people, and tells of them in twenty wordings. It is shown eight of them in four wordings, forgets
+/// The model knows a hundred people, and tells of them in twenty wordings. It is shown eight of them in five wordings, forgets
 /// them, and is asked about everybody in all twenty. Then it forgets them in one form alone, five times, and each time is asked
 /// in the other words of all five. Model and data come with the program; nothing is computed beforehand.
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ pub fn summary(report: &ForgetReport, directory: &Path, max_width: Option<usize>
     let mut out = Verdict::of(report).headline + "\n";
     report.scores.lines().iter().for_each(|line| out.push_str(&format!("{line}\n")));
     out.push_str(
-        "\nFacts that were known, and the share that is left. The removal saw the first words of four forms only:\n\n",
+        "\nFacts that were known, and the share that is left. The removal saw the first words of five forms only:\n\n",
     );
     out.push_str(&every_form(&report.forms).to_text(max_width));
     if !report.leak.forgotten_in.is_empty() {
