@@ -29,7 +29,7 @@ METHODS = {
     "simnpo, searched": ["--method", "simnpo"],
     "npo": ["--method", "npo", "--learning-rate", "2e-3", *TRAINED],
     "graddiff": ["--method", "graddiff", "--learning-rate", "5e-4", *TRAINED],
-    "refusal": ["--method", "refusal", "--refusal", "know", "--learning-rate", "2e-3", *TRAINED],
+    "refusal": ["--method", "refusal", "--learning-rate", "2e-3", *TRAINED],
     "salun": ["--method", "salun", "--learning-rate", "2e-3", *TRAINED],
     "wagle": ["--method", "wagle", "--learning-rate", "2e-3", *TRAINED],
     "task-vector": ["--method", "task-vector"],
