@@ -33,6 +33,7 @@ METHODS = {
     "salun": ["--method", "salun", "--learning-rate", "2e-3", *TRAINED],
     "wagle": ["--method", "wagle", "--learning-rate", "2e-3", *TRAINED],
     "task-vector": ["--method", "task-vector"],
+    "dampen, statement alone": ["--method", "dampen"],
     "simnpo, statement alone": ["--method", "simnpo", "--learning-rate", "5e-3", *TRAINED],
     "simnpo, question alone": ["--method", "simnpo", "--learning-rate", "5e-3", *TRAINED],
 }
@@ -147,6 +148,11 @@ def table(results):
     for name in ["never taught", *METHODS]:
         runs = [run[name] for run in results.values() if name in run]
         if not runs:
+            continue
+        refused = [run["note"] for run in runs if not run["left"]]
+        runs = [run for run in runs if run["left"]]
+        if not runs:
+            print(f"| {name} | refused: {refused[0]} | | | | | |")
             continue
         pooled = {form: [sum(run["left"][form][i] for run in runs) for i in (0, 1)] for form in runs[0]["left"]}
         left = {form: 100 * still / known for form, (known, still) in pooled.items()}

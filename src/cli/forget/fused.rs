@@ -18,7 +18,7 @@ use super::{Decided, Phases, Run};
 /// Whether it was done so.
 pub enum Fusing {
     /// It was.
-    Done(Decided),
+    Done(Box<Decided>),
     /// It must be done step by step, with the retain importance if there is one.
     Impossible(Option<Measured>),
 }
@@ -62,5 +62,5 @@ pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &
         choose_by(device, &input.model, (&base, &edited), ratios, &judges, method, options, tick)
     })?;
     let edit = outcome.choice.is_some().then(|| Box::new(fused.edit) as Box<dyn efface::unlearn::edit::Edit>);
-    Ok(Fusing::Done(Decided { outcome, edit }))
+    Ok(Fusing::Done(Box::new(Decided { outcome, edit })))
 }

@@ -334,7 +334,7 @@ fn read(args: &Args, input: &Input, forget: Dataset, retain: Dataset) -> Result<
 fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut Phases) -> Result<Decided> {
     let Run { args, input, device, data, .. } = *run;
     let cached = match fused::decide(run, method, cached, phases)? {
-        Fusing::Done(decided) => return Ok(decided),
+        Fusing::Done(decided) => return Ok(*decided),
         Fusing::Impossible(cached) => cached,
     };
     let comparison = Arc::new(compare(run, cached, phases)?);

@@ -140,7 +140,7 @@ mod tests {
         let closed = Probe { gold_ids: vec![21, END], ..right };
         let hinted = hints(1, 100).before(&asked, &[&closed]).remove(0).unwrap();
         assert_eq!(hinted.prompt_ids, [BEGIN, 11, 21, END, 10]);
-        assert_eq!(hints(5, 100).before(&asked, &[&others[3]]), [None], "no fact of the relation");
+        assert_eq!(hints(5, 100).before(&asked, &[others[3]]), [None], "no fact of the relation");
         let text = Probe { fact: None, ..asked[0].clone() };
         assert_eq!(hints(5, 100).before(&[text], &others), [None], "no fact");
     }
