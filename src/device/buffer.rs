@@ -68,20 +68,6 @@ impl Words {
     }
 }
 
-/// Zeros, in large pages where the system has them and it pays.
-pub(crate) fn zeroed_vec<T: Pod>(count: usize) -> Vec<T> {
-    let values = bytemuck::allocation::zeroed_vec::<T>(count);
-    #[cfg(target_os = "linux")]
-    if size_of_val(&values[..]) >= Words::LARGE {
-        let page = 4096;
-        let start = values.as_ptr().addr().next_multiple_of(page);
-        let length = (values.as_ptr().addr() + size_of_val(&values[..]) - start) / page * page;
-        // SAFETY: the pages lie within memory that is ours, and the advice changes nothing that can be read from them.
-        let _ = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_HUGEPAGE) };
-    }
-    values
-}
-
 impl Deref for Words {
     type Target = [u32];
     fn deref(&self) -> &[u32] {

@@ -22,7 +22,6 @@ use rayon::prelude::*;
 
 pub use adapters::{AdapterReport, Choice, adapters, open, open_with};
 pub use budget::Budget;
-pub(crate) use buffer::zeroed_vec;
 pub use buffer::{Buffer, CpuBindings, Read, Write};
 pub use features::{Features, MatrixProduct, Scalar};
 pub use options::{Options, cache_directory};
@@ -328,7 +327,7 @@ impl Device {
     /// # Errors
     /// As [`Device::download`].
     pub fn read<T: Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
-        let mut values = buffer::zeroed_vec(count);
+        let mut values = bytemuck::allocation::zeroed_vec(count);
         self.download(buffer, 0, bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }

@@ -20,8 +20,8 @@ const FULL_FLIGHT_IN_PLACE: usize = 512;
 /// A group of at least this many tokens is worth keeping what backward would otherwise recompute.
 const WORTH_KEEPING: usize = 2048;
 /// On the CPU a group's tokens, where it keeps that: weights need not be brought there again for the next group, only the
-/// importances, and fresh memory costs more than that.
-const GROUP_IN_PLACE: usize = 768;
+/// importances, and fresh memory costs more than that. Twice as many where samples are so long that few make a flight.
+const GROUP_IN_PLACE: usize = 512;
 
 /// What a pass is asked to do, as far as memory goes.
 #[derive(Clone, Debug)]
@@ -380,7 +380,10 @@ impl Sizes<'_> {
             let sizes = (0..40).map(|halvings| most >> halvings).take_while(|size| *size >= longest.max(1));
             sizes.map(at).find(|choice| fits(choice))
         };
-        let worth = if self.limits.in_place { GROUP_IN_PLACE } else { WORTH_KEEPING };
+        let worth = match self.limits.in_place {
+            true => GROUP_IN_PLACE.max((4 * longest).min(2 * GROUP_IN_PLACE)),
+            false => WORTH_KEEPING,
+        };
         let worth = total.min(worth.max(longest));
         let most = if self.limits.in_place { worth } else { total };
         let kept = if self.demand.backward { largest_group(true, most) } else { None };

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::writer::{Ticket, Writer};
 use crate::checkpoint::create_beside;
-use crate::device::zeroed_vec;
 use crate::kernels::Accumulate;
 use crate::model::sink::Part;
 use crate::model::{Model, Parameter, ParameterId};
@@ -35,7 +34,7 @@ pub trait Store {
     /// # Errors
     /// When they cannot be read or written.
     fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
-        let mut values = zeroed_vec(part.count());
+        let mut values = bytemuck::allocation::zeroed_vec(part.count());
         read(0..part.count(), &mut values)?;
         self.save(part, accumulate, values)
     }
@@ -216,7 +215,7 @@ impl DirectoryStore {
         if bytes != count as u64 * 4 {
             return Err(Error::file(path, "", format!("has {bytes} bytes instead of {}", count * 4)));
         }
-        let mut values = zeroed_vec::<f32>(count);
+        let mut values = bytemuck::allocation::zeroed_vec::<f32>(count);
         file.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed)?;
         Ok(values)
     }
