@@ -3,8 +3,11 @@
 // Where a float's exponential neither overflows nor vanishes.
 const EXPONENT_LIMIT = 80.0;
 
-fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(clamp(-x, -EXPONENT_LIMIT, EXPONENT_LIMIT)));
+// sigmoid(x) and 1 - sigmoid(x), the latter without the cancellation of a subtraction.
+fn logistic(x: f32) -> vec2<f32> {
+    let e = exp(clamp(-x, -EXPONENT_LIMIT, EXPONENT_LIMIT));
+    let s = 1.0 / (1.0 + e);
+    return vec2(s, e * s);
 }
 
 #if ACTIVATION == gelu
@@ -51,22 +54,22 @@ const ARGUMENT_LIMIT = 20.0;
 
 fn activate(x: f32) -> f32 {
     let a = clamp(x, -ARGUMENT_LIMIT, ARGUMENT_LIMIT);
-    return x * sigmoid(SLOPE * a * fma(CUBIC * a, a, 1.0));
+    return x * logistic(SLOPE * a * fma(CUBIC * a, a, 1.0)).x;
 }
 
 fn activation_derivative(x: f32) -> f32 {
     let a = clamp(x, -ARGUMENT_LIMIT, ARGUMENT_LIMIT);
-    let s = sigmoid(SLOPE * a * fma(CUBIC * a, a, 1.0));
-    return s + x * s * (1.0 - s) * SLOPE * fma(3.0 * CUBIC * a, a, 1.0);
+    let s = logistic(SLOPE * a * fma(CUBIC * a, a, 1.0));
+    return s.x + x * s.x * s.y * SLOPE * fma(3.0 * CUBIC * a, a, 1.0);
 }
 #elif ACTIVATION == silu
 fn activate(x: f32) -> f32 {
-    return x * sigmoid(x);
+    return x * logistic(x).x;
 }
 
 fn activation_derivative(x: f32) -> f32 {
-    let s = sigmoid(x);
-    return s * fma(x, 1.0 - s, 1.0);
+    let s = logistic(x);
+    return s.x * fma(x, s.y, 1.0);
 }
 #else
 fn activate(x: f32) -> f32 {

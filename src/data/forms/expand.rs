@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Forms;
 use super::normal::normalised;
 use super::slot::{Escape, Piece, Slot, WordingKind, fill, with_wording};
-use super::split::{Side, combined, sides};
+use super::split::{Side, combined};
 use super::templates::{Audience, Form, Relation, Template, TemplateBody, Wording, simple};
 use super::world::World;
 use crate::Result;
@@ -282,8 +282,7 @@ impl<'r> RelationSides<'r> {
                 (None, None) => Vec::new(),
             };
             let fixed: Vec<_> = list.iter().map(|wording| wording.split).collect();
-            let purpose = format!("{kind:?} of {}", forms.templates.canonical(name));
-            let drawn = sides(&fixed, forms.share, forms.seed, &purpose);
+            let drawn = forms.wording_sides(name, kind, &fixed);
             wordings.insert(kind, list.into_iter().zip(drawn).collect());
         }
         RelationSides { noun, wordings }

@@ -2,7 +2,7 @@
 
 use super::Forms;
 use super::slot::{Piece, Slot, WordingKind};
-use super::split::{Side, sides};
+use super::split::Side;
 
 impl Forms {
     /// What stands before the object in the wordings of `relation` that go from the object to the subject, of those for training
@@ -13,9 +13,7 @@ impl Forms {
         for kind in [WordingKind::ReversedQuestions, WordingKind::ReversedPhrases] {
             let list = known.wordings.get(&kind).map_or(&[][..], Vec::as_slice);
             let fixed: Vec<_> = list.iter().map(|wording| wording.split).collect();
-            // As expressions draw it, so that a held-out wording is held out here as well.
-            let purpose = format!("{kind:?} of {}", self.templates.canonical(relation));
-            let drawn = sides(&fixed, self.share, self.seed, &purpose);
+            let drawn = self.wording_sides(relation, kind, &fixed);
             for (wording, _) in list.iter().zip(drawn).filter(|(_, side)| *side == Side::Train) {
                 if let Some(opening) = opening(&wording.pieces).filter(|opening| !openings.contains(opening)) {
                     openings.push(opening);

@@ -1,5 +1,7 @@
 //! Which of a list of wordings or templates is trained on and which is held out: one function, used by every command.
 
+use super::Forms;
+use super::slot::WordingKind;
 use crate::random::Random;
 
 /// A side of the split.
@@ -40,6 +42,14 @@ pub(super) fn sides(fixed: &[Option<Side>], share: f64, seed: u64, purpose: &str
     let mut sides: Vec<Side> = fixed.iter().map(|side| side.unwrap_or(Side::Train)).collect();
     open[..drawn].iter().for_each(|i| sides[*i] = Side::HeldOut);
     sides
+}
+
+impl Forms {
+    /// The sides of the wordings that `relation` has of a kind, in their order: the same for whoever asks.
+    pub(super) fn wording_sides(&self, relation: &str, kind: WordingKind, fixed: &[Option<Side>]) -> Vec<Side> {
+        let purpose = format!("{kind:?} of {}", self.templates.canonical(relation));
+        sides(fixed, self.share, self.seed, &purpose)
+    }
 }
 
 /// The side of an expression made of a template and a wording; none: of neither, because its parts are of both.

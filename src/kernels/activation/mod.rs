@@ -6,7 +6,8 @@
 //!   interpolated at the Chebyshev nodes of `0 ≤ a ≤ 14`: relative error 4e-8 before rounding. Computed so, the tail does
 //!   not suffer from the cancellation in `1 + erf`. The derivative is `Φ(x) + x exp(-x²/2) / √(2π)`.
 //! - GELU's tanh form is `x (1 + tanh u) / 2 = x sigmoid(2u)` with `u = √(2/π) (x + 0.044715 x³)`: one exponential, no
-//!   overflow for large arguments, no cancellation for negative ones.
+//!   overflow for large arguments, no cancellation for negative ones. Its derivative has 1 − sigmoid(2u) times something that grows
+//!   with u³, so that this difference must not cancel either: it is `e / (1 + e)` with `e = exp(-2u)`.
 //! - SiLU is `x sigmoid(x)`, ReLU `max(x, 0)` with the derivative 0 at 0.
 
 pub mod backward;
@@ -111,11 +112,14 @@ fn clamp<R: Real>(x: R, limit: f64) -> R {
     }
 }
 
+/// sigmoid(x) and 1 − sigmoid(x), the latter without the cancellation of a subtraction.
 #[inline(always)]
-fn sigmoid<R: Real>(x: R, exp: impl Fn(R) -> R) -> R {
+fn logistic<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R) {
     // Where a float's exponential neither overflows nor vanishes.
     const EXPONENT_LIMIT: f64 = 80.0;
-    R::real(1.0) / (R::real(1.0) + exp(clamp(-x, EXPONENT_LIMIT)))
+    let e = exp(clamp(-x, EXPONENT_LIMIT));
+    let s = R::real(1.0) / (R::real(1.0) + e);
+    (s, e * s)
 }
 
 impl Formula for Gelu {
@@ -158,16 +162,16 @@ impl Formula for GeluTanh {
         const ARGUMENT_LIMIT: f64 = 20.0;
         let (one, slope) = (R::real(1.0), R::real(SLOPE));
         let a = clamp(x, ARGUMENT_LIMIT);
-        let s = sigmoid(slope * a * (one + R::real(CUBIC) * a * a), exp);
-        (x * s, s + x * s * (one - s) * slope * (one + R::real(3.0 * CUBIC) * a * a))
+        let (s, rest) = logistic(slope * a * (one + R::real(CUBIC) * a * a), exp);
+        (x * s, s + x * s * rest * slope * (one + R::real(3.0 * CUBIC) * a * a))
     }
 }
 
 impl Formula for Silu {
     #[inline(always)]
     fn at<R: Real>(x: R, exp: impl Fn(R) -> R) -> (R, R) {
-        let s = sigmoid(x, exp);
-        (x * s, s * (R::real(1.0) + x * (R::real(1.0) - s)))
+        let (s, rest) = logistic(x, exp);
+        (x * s, s * (R::real(1.0) + x * rest))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `Y = X Wᵀ`: `y[t, r] = start + Σ_c x[t, c] w[r, c]`. The forward product of a linear layer stored `[out, in]`, and the
 //! input gradient of one stored `[in, out]`.
 
-use super::{FEW_TOKENS, mixed_nt, product_variant};
+use super::{mixed_nt, product_variant};
 use crate::device::Device;
 use crate::kernels::dense::{product, view, view_mut};
 use crate::kernels::operands::decoded;
@@ -109,7 +109,9 @@ pub fn reference<R: Real>(params: &Params, x: &[R], w: &[R], y: &mut [R]) {
 pub fn cpu(params: &Params, element: Element, x: &[f32], w: &[u8], y: &mut [f32]) {
     let [tokens, rows, columns] = [params.tokens, params.rows, params.columns].map(|n| n as usize);
     let y = view_mut(&mut y[params.y_offset as usize..], tokens, rows, params.y_stride as usize);
-    if tokens < FEW_TOKENS {
+    // A matrix and a vector: packing W would cost more than it saves. From two tokens on, the panels sum in the same order whatever
+    // their number.
+    if tokens == 1 {
         let x = view(&x[params.x_offset as usize..], tokens, columns, params.x_stride as usize);
         let weights = decoded(element, w, rows * columns);
         return product(y, params.accumulate == 1, x, view(&weights, rows, columns, columns).transpose(), true);

@@ -30,10 +30,6 @@ pub const KERNELS: &[Kernel] = &[
     weight_importance::KERNEL,
 ];
 
-/// Fewer tokens than these are a product of a matrix and a vector on the CPU, for which packing the weights does not pay. From two on
-/// the panels sum in the same order whatever the number of tokens.
-const FEW_TOKENS: usize = 2;
-
 /// The permutation of a product's shader, and its tile: by the tuning of the device, or the rule that is built in.
 /// `depth` is how many terms the sums have; `windows` are the strides and offsets of the activations. All permutations give
 /// the same bits.
