@@ -106,6 +106,11 @@ impl Checkpoint {
         self.files[tensor.file].prefetch(tensor);
     }
 
+    /// Lets a tensor's pages go until they are read again: see [`TensorFile::release`].
+    pub fn release(&self, tensor: &TensorInfo) {
+        self.files[tensor.file].release(tensor);
+    }
+
     /// The flat index of the first NaN or infinity in a tensor; `None` also for element types that have none.
     pub fn first_non_finite(&self, tensor: &TensorInfo) -> Option<usize> {
         self.files[tensor.file].first_non_finite(tensor)

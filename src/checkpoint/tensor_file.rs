@@ -94,6 +94,20 @@ impl TensorFile {
         let _ = tensor;
     }
 
+    /// Lets a tensor's pages go: they count as this process's memory until then. They stay in the system's file cache as long as
+    /// it has room, and come back when they are read. Only a hint, as above.
+    pub fn release(&self, tensor: &TensorInfo) {
+        #[cfg(unix)]
+        // SAFETY: what this advice may lose is what was written to a mapping, and this one is never written; pages that are
+        // read afterwards, or meanwhile by others, are read from the file again.
+        let _ = unsafe {
+            let (start, length) = (tensor.range.start, tensor.range.len());
+            self.mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, length)
+        };
+        #[cfg(not(unix))]
+        let _ = tensor;
+    }
+
     /// The flat index of the first NaN or infinity in a tensor; `None` also for element types that have none.
     pub fn first_non_finite(&self, tensor: &TensorInfo) -> Option<usize> {
         finite::first_non_finite(tensor.element?, self.bytes(tensor))

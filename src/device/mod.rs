@@ -10,6 +10,7 @@ mod budget;
 mod buffer;
 mod features;
 mod gpu;
+mod on_host;
 mod options;
 pub mod record;
 mod scratch;
@@ -24,6 +25,7 @@ pub use adapters::{AdapterReport, Choice, adapters, open, open_with};
 pub use budget::Budget;
 pub use buffer::{Buffer, CpuBindings, Read, Write};
 pub use features::{Features, MatrixProduct, Scalar};
+pub use on_host::OnHost;
 pub use options::{Options, cache_directory};
 pub use scratch::Lease;
 pub use transfer::{Download, Staged, Stager};
@@ -55,6 +57,7 @@ struct Inner {
     binding_limit: u64,
     features: Features,
     recorder: Arc<Recorder>,
+    reading: Arc<on_host::Reading>,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ impl Device {
             binding_limit: 1 << 34,
             features: Features::default(),
             recorder: Arc::default(),
+            reading: Arc::default(),
         });
         Device(inner, Settings::default())
     }
@@ -123,6 +127,7 @@ impl Device {
             binding_limit,
             features,
             recorder,
+            reading: Arc::default(),
         });
         Ok(Device(inner, settings))
     }
@@ -231,6 +236,7 @@ impl Device {
             let reserved = self.0.budget.reserve(bytes);
             match &self.0.backend {
                 Backend::Gpu(gpu) if reserved.is_err() && gpu.reclaim_oldest()? => {}
+                Backend::Cpu if reserved.is_err() && self.0.reading.wait_for_one() => self.0.pool.empty(),
                 _ => return reserved,
             }
         }
@@ -296,6 +302,36 @@ impl Device {
             }
             (Backend::Gpu(gpu), Storage::Gpu { buffer, .. }) => gpu.upload(buffer, offset, bytes),
             _ => Err(foreign()),
+        }
+    }
+
+    /// Writes the buffer's first `count` numbers, which `make` makes a range at a time, in order: where they are to lie on the
+    /// CPU, without a copy of all of them elsewhere.
+    ///
+    /// # Errors
+    /// When they do not fit, the buffer cannot be written, the device failed, or whatever `make` returns.
+    pub fn fill(
+        &self,
+        buffer: &Buffer,
+        count: usize,
+        mut make: impl FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        check_range(buffer, 0, count as u64 * 4)?;
+        match (&self.0.backend, &*buffer.storage) {
+            (Backend::Cpu, Storage::Host { words, .. }) => {
+                let mut words = words.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let values = &mut bytemuck::cast_slice_mut::<u32, f32>(&mut words)[..count];
+                self.noted(Track::Upload, count as u64 * 4, || make(0..count, values))
+            }
+            _ => {
+                let mut piece = vec![0.0; count.min(UPLOADED)];
+                for start in (0..count).step_by(UPLOADED) {
+                    let range = start..count.min(start + UPLOADED);
+                    make(range.clone(), &mut piece[..range.len()])?;
+                    self.upload(buffer, 4 * start as u64, bytemuck::cast_slice(&piece[..range.len()]))?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -453,6 +489,9 @@ impl Device {
 
 /// Bytes that a thread copies or clears at a time on the CPU.
 const PIECE: usize = 1 << 20;
+
+/// Numbers that are uploaded at a time where they are made for it.
+const UPLOADED: usize = 4 << 20;
 
 /// Copies on all cores: what takes the time is mostly fresh memory.
 fn copy(from: &[u8], to: &mut [u8]) {

@@ -28,6 +28,9 @@ pub trait WeightSource: Send + Sync {
     /// When it cannot be read.
     fn element(&self, parameter: &Parameter) -> Result<Element>;
 
+    /// Is told that a pass is done with a parameter for now: memory that holds nothing but it may go.
+    fn rest(&self, _parameter: &Parameter) {}
+
     /// What was added to the stored tensor of the checkpoint, where that is of low rank and makes the same bits.
     fn low_rank(&self, _parameter: &Parameter) -> Option<Arc<LowRank>> {
         None

@@ -1,5 +1,10 @@
 //! A group of samples through all stages: forward with every stage's input kept, then backward.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+
 use super::activations::{Held, Shelf};
 use super::head;
 use super::intervention::Intervention;
@@ -31,6 +36,8 @@ pub(super) struct Group<'a> {
     pub(super) intervention: Option<&'a dyn Intervention>,
     pub(super) number: usize,
     pub(super) chunks: Vec<Chunk>,
+    /// Those of them that are on the device.
+    pub(super) batches: RefCell<HashMap<usize, Rc<Batch>>>,
     pub(super) progress: Progress<'a>,
 }
 
@@ -72,6 +79,7 @@ impl Group<'_> {
         self.loader.run(&visits, |queue| {
             let trace = self.forward(queue, last, false, &mut Unobserved)?;
             let folded = head::losses(self, queue, &trace.inputs[last - 1])?;
+            self.loader.rest(&head::table(self)?);
             head::collect(self, folded, losses)
         })
     }
@@ -129,6 +137,7 @@ impl Group<'_> {
                 None => {
                     let input = &trace.inputs[last - 1];
                     let folded = head::gradients(self, queue, input, &mut deltas, &mut head_rows, sink, first_sample)?;
+                    self.loader.rest(&head::table(self)?);
                     notebook.visited(self, last, &deltas, &head_rows)?;
                     notebook.folded(folded);
                 }
@@ -143,6 +152,7 @@ impl Group<'_> {
             for stage in (1..top).rev() {
                 let weights = queue.next()?;
                 self.block_backward(stage, &weights, &mut trace, &mut deltas, sink)?;
+                self.loader.rest(&self.block_visit(stage));
                 notebook.visited(self, stage, &deltas, &head_rows)?;
                 self.tick(2 * last - stage);
             }
@@ -159,8 +169,17 @@ impl Group<'_> {
         Context { device: self.device, batch, capacity: self.plan.capacity, rotary: self.rotary }
     }
 
-    pub(super) fn batch(&self, chunk: usize) -> Result<Batch> {
-        Batch::new(self.device, self.chunks[chunk].clone())
+    /// A chunk on the device, where it stays if the group's activations do.
+    pub(super) fn batch(&self, chunk: usize) -> Result<Rc<Batch>> {
+        let make = || Ok(Rc::new(Batch::new(self.device, self.chunks[chunk].clone())?));
+        if !self.plan.activations_on_device {
+            return make();
+        }
+        let mut batches = self.batches.borrow_mut();
+        match batches.entry(chunk) {
+            Entry::Occupied(there) => Ok(there.get().clone()),
+            Entry::Vacant(place) => Ok(place.insert(make()?).clone()),
+        }
     }
 
     pub(super) fn shelf(&self) -> Shelf {
@@ -250,6 +269,8 @@ impl Group<'_> {
             trace.inputs.push(outputs);
             trace.kept.push(kept);
             observer.end(self.device, stage)?;
+            drop(weights);
+            self.loader.rest(&self.block_visit(stage));
             // The device begins while the next stage is being recorded.
             self.device.submit()?;
             self.tick(stage);
@@ -273,9 +294,9 @@ impl Group<'_> {
     fn embed(&self, queue: &mut Queue<'_>) -> Result<Shelf> {
         let stage = self.embedding()?;
         let width = self.model.config.hidden;
-        let parts = table_parts(stage.tokens, self.model, self.plan.table_rows, 0, false).len();
+        let parts = table_parts(stage.tokens, self.model, self.plan.table_rows, 0, false);
         let mut outputs = self.shelf();
-        for part in 0..parts {
+        for part in 0..parts.len() {
             let weights = queue.next()?;
             let _span = self.device.span(|| format!("forward of {}", self.stage_name(0)));
             for chunk in 0..self.chunks.len() {
@@ -286,9 +307,11 @@ impl Group<'_> {
                     Some(y) => y,
                     None => outputs.fresh(self.device, floats)?,
                 };
-                embedding::forward(&ctx, stage, width, &weights, &y, part + 1 == parts)?;
+                embedding::forward(&ctx, stage, width, &weights, &y, part + 1 == parts.len())?;
                 outputs.put(self.device, chunk, y, floats)?;
             }
+            drop(weights);
+            self.loader.rest(&parts[part..=part].to_vec());
             self.device.submit()?;
         }
         Ok(outputs)

@@ -50,6 +50,12 @@ impl WeightSource for CheckpointWeights {
     fn element(&self, parameter: &Parameter) -> Result<Element> {
         Ok(self.find(parameter)?.1)
     }
+
+    fn rest(&self, parameter: &Parameter) {
+        if let Ok((tensor, _)) = self.find(parameter) {
+            self.checkpoint.release(tensor);
+        }
+    }
 }
 
 /// What a visit needs: parts of parameters. A visit that needs the same parts as one before may find them on the device.
@@ -108,6 +114,13 @@ impl Loader {
             });
             consume(&mut Queue { loader: self, visits: visits.iter(), receiver, pieces, stager })
         })
+    }
+
+    /// Ends a visit whose weights will not be wanted for a while. On the CPU, which uses them where they lie, their pages go.
+    pub(super) fn rest(&self, visit: &Visit) {
+        if self.device.is_cpu() {
+            visit.iter().for_each(|part| self.source.rest(&self.model.parameters[part.parameter]));
+        }
     }
 
     /// Staging memory that lets a visit's weights be ready before the device is: as much as the largest visit has, unless

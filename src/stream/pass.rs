@@ -1,5 +1,6 @@
 //! The pass: samples through a model, forward and backward, a group at a time.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::group::Group;
@@ -350,6 +351,7 @@ impl Pass {
                 intervention: None,
                 number,
                 chunks,
+                batches: RefCell::default(),
                 progress: &tick,
             };
             group.observe(observer)?;
@@ -397,8 +399,8 @@ impl Pass {
                 }
                 None => group.losses(&mut losses)?,
             }
-            self.device.free_scratch();
         }
+        self.device.free_scratch();
         Ok(PassReport { losses, plan })
     }
 
@@ -422,6 +424,7 @@ impl Pass {
             intervention: None,
             number,
             chunks: chunks.map(|range| chunk(&units[range.clone()])).collect(),
+            batches: RefCell::default(),
             progress,
         }
     }

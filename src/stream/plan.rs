@@ -20,8 +20,9 @@ const FULL_FLIGHT_IN_PLACE: usize = 512;
 /// A group of at least this many tokens is worth keeping what backward would otherwise recompute.
 const WORTH_KEEPING: usize = 2048;
 /// On the CPU a group's tokens, where it keeps that: weights need not be brought there again for the next group, only the
-/// importances, and fresh memory costs more than that. Twice as many where samples are so long that few make a flight.
-const GROUP_IN_PLACE: usize = 512;
+/// importances, and more than these would take more memory than that is worth. Half as many again where samples are so long that few
+/// make a group.
+const GROUP_IN_PLACE: usize = 1024;
 
 /// What a pass is asked to do, as far as memory goes.
 #[derive(Clone, Debug)]
@@ -381,7 +382,7 @@ impl Sizes<'_> {
             sizes.map(at).find(|choice| fits(choice))
         };
         let worth = match self.limits.in_place {
-            true => GROUP_IN_PLACE.max((4 * longest).min(2 * GROUP_IN_PLACE)),
+            true => (4 * longest).clamp(GROUP_IN_PLACE, GROUP_IN_PLACE * 3 / 2),
             false => WORTH_KEEPING,
         };
         let worth = total.min(worth.max(longest));

@@ -2,11 +2,12 @@
 //! magnitudes or as they are, and the figures made of these sums.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::str::FromStr;
 
 use super::store::Store;
 use crate::checkpoint::{AtomicFile, Declaration, Dtype, TensorFileWriter};
-use crate::device::{Device, Download, Lease};
+use crate::device::{Device, Download, Lease, OnHost};
 use crate::kernels::{Accumulate, Window, embedding, linear, vector};
 use crate::model::sink::{Context, MatrixSite, Part, Sink, TableSite, VectorSite};
 use crate::model::weights::slice_rows;
@@ -104,7 +105,7 @@ struct Leaving {
 /// A part on the device: for each slice of its rows a buffer for each kind of accumulation.
 pub(super) struct Active {
     pub(super) part: Part,
-    pub(super) slices: Vec<(std::ops::Range<usize>, Vec<Lease>)>,
+    pub(super) slices: Vec<(Range<usize>, Vec<Lease>)>,
 }
 
 impl std::fmt::Debug for ImportanceSink<'_> {
@@ -168,25 +169,10 @@ impl Sink for ImportanceSink<'_> {
     fn begin(&mut self, device: &Device, parts: &[Part]) -> Result<()> {
         for part in parts {
             let mut slices = Vec::new();
-            let stored = self
-                .accumulate
-                .iter()
-                .map(|a| if part.generation == 0 { Ok(None) } else { self.store.load(part, *a).map(Some) });
-            let stored = stored.collect::<Result<Vec<_>>>()?;
             for rows in slice_rows(part.rows.clone(), part.columns, device.binding_limit()) {
-                let of = |all: &Option<Vec<f32>>| {
-                    let buffer = device.scratch((rows.len() * part.columns * 4) as u64)?;
-                    match all {
-                        Some(all) => {
-                            let first = (rows.start - part.rows.start) * part.columns;
-                            let values = &all[first..first + rows.len() * part.columns];
-                            device.upload(&buffer, 0, bytemuck::cast_slice(values))?;
-                        }
-                        None => device.clear(&buffer)?,
-                    }
-                    Ok(buffer)
-                };
-                slices.push((rows.clone(), stored.iter().map(of).collect::<Result<Vec<_>>>()?));
+                let buffers =
+                    self.accumulate.iter().map(|accumulate| self.sums_so_far(device, part, *accumulate, &rows));
+                slices.push((rows.clone(), buffers.collect::<Result<Vec<_>>>()?));
             }
             self.active.push(Active { part: part.clone(), slices });
         }
@@ -260,7 +246,7 @@ impl Sink for ImportanceSink<'_> {
     /// Begins the downloads of this visit, and meanwhile stores the one before.
     fn end(&mut self, device: &Device) -> Result<()> {
         if device.is_cpu() {
-            return self.take().iter().try_for_each(|active| self.keep_in_place(device, active));
+            return self.take().into_iter().try_for_each(|active| self.keep_in_place(device, active));
         }
         let mut leaving = Vec::new();
         for active in self.take() {
@@ -277,21 +263,35 @@ impl Sink for ImportanceSink<'_> {
 }
 
 impl ImportanceSink<'_> {
-    /// Stores a part from where it lies on the CPU, without a copy of all of it.
-    fn keep_in_place(&mut self, device: &Device, Active { part, slices }: &Active) -> Result<()> {
-        let _span = device.span(|| format!("storing the importance of {}", self.names[part.parameter]));
-        for (i, accumulate) in self.accumulate.iter().enumerate() {
-            self.store.save_from(part, *accumulate, &mut |range, values| {
-                for (rows, buffers) in slices {
-                    let [first, end] = [rows.start, rows.end].map(|row| (row - part.rows.start) * part.columns);
-                    let (from, to) = (range.start.max(first), range.end.min(end));
-                    if from < to {
-                        let out = &mut values[from - range.start..to - range.start];
-                        device.download(&buffers[i], 4 * (from - first) as u64, bytemuck::cast_slice_mut(out))?;
-                    }
-                }
-                Ok(())
+    /// What rows of a part hold when its visit begins, on the device.
+    fn sums_so_far(&self, device: &Device, part: &Part, accumulate: Accumulate, rows: &Range<usize>) -> Result<Lease> {
+        let first = (rows.start - part.rows.start) * part.columns;
+        let count = rows.len() * part.columns;
+        let buffer = device.scratch(count as u64 * 4)?;
+        if part.generation == 0 {
+            device.clear(&buffer)?;
+        } else {
+            device.fill(&buffer, count, |range, values| {
+                self.store.load(part, accumulate, first + range.start..first + range.end, values)
             })?;
+        }
+        Ok(buffer)
+    }
+
+    /// Stores a part from where it lies on the CPU, without a copy of it.
+    fn keep_in_place(&mut self, device: &Device, Active { part, slices }: Active) -> Result<()> {
+        let _span = device.span(|| format!("storing the importance of {}", self.names[part.parameter]));
+        let mut kinds: Vec<Vec<OnHost>> = self.accumulate.iter().map(|_| Vec::new()).collect();
+        for (rows, buffers) in slices {
+            for (kind, buffer) in kinds.iter_mut().zip(buffers) {
+                kind.push(device.on_host(buffer, rows.len() * part.columns)?);
+            }
+        }
+        for (accumulate, slices) in self.accumulate.iter().zip(kinds) {
+            let bring = move |write: &mut dyn FnMut(&[f32]) -> Result<()>| {
+                slices.iter().try_for_each(|slice| slice.with(&mut *write))
+            };
+            self.store.save_later(&part, *accumulate, Box::new(bring))?;
         }
         Ok(())
     }
@@ -299,7 +299,7 @@ impl ImportanceSink<'_> {
     /// Begins the downloads of a part.
     fn leaving(&self, device: &Device, Active { part, slices }: &Active) -> Result<Vec<Leaving>> {
         let of = |(i, accumulate): (usize, &Accumulate)| {
-            let slice = |(rows, buffers): &(std::ops::Range<usize>, Vec<Lease>)| {
+            let slice = |(rows, buffers): &(Range<usize>, Vec<Lease>)| {
                 device.read_later(&buffers[i], rows.len() * part.columns)
             };
             let slices = slices.iter().map(slice).collect::<Result<_>>()?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::writer::{Ticket, Writer};
 use crate::checkpoint::create_beside;
@@ -17,11 +17,11 @@ use crate::{Error, Result};
 
 /// Keeps accumulated sums, by parameter and kind of accumulation.
 pub trait Store {
-    /// What the part held after its `part.generation` visits so far; zeros before the first.
+    /// What a range of the part's elements held after its `part.generation` visits so far; zeros before the first.
     ///
     /// # Errors
     /// When it cannot be read.
-    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>>;
+    fn load(&self, part: &Part, accumulate: Accumulate, range: Range<usize>, values: &mut [f32]) -> Result<()>;
 
     /// Keeps what the part holds after one more visit.
     ///
@@ -29,13 +29,16 @@ pub trait Store {
     /// When it cannot be written.
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()>;
 
-    /// As [`Store::save`], of values that `read` brings a range of at a time, in order.
+    /// As [`Store::save`], of values that `bring` brings when they are written.
     ///
     /// # Errors
-    /// When they cannot be read or written.
-    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
-        let mut values = bytemuck::allocation::zeroed_vec(part.count());
-        read(0..part.count(), &mut values)?;
+    /// When they cannot be written.
+    fn save_later(&mut self, part: &Part, accumulate: Accumulate, bring: Bring) -> Result<()> {
+        let mut values = Vec::with_capacity(part.count());
+        bring(&mut |piece| {
+            values.extend_from_slice(piece);
+            Ok(())
+        })?;
         self.save(part, accumulate, values)
     }
 
@@ -46,8 +49,8 @@ pub trait Store {
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>>;
 }
 
-/// Brings a range of a part's elements.
-pub type Read<'a> = &'a mut dyn FnMut(Range<usize>, &mut [f32]) -> Result<()>;
+/// Shows a part's elements, a piece at a time and in order, perhaps on another thread.
+pub type Bring = Box<dyn FnOnce(&mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> + Send>;
 
 /// Sums of one kind where squares are asked for.
 struct AsSquares {
@@ -62,8 +65,8 @@ impl AsSquares {
 }
 
 impl Store for AsSquares {
-    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
-        self.sums.load(part, self.meant(accumulate))
+    fn load(&self, part: &Part, accumulate: Accumulate, range: Range<usize>, values: &mut [f32]) -> Result<()> {
+        self.sums.load(part, self.meant(accumulate), range, values)
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
@@ -71,9 +74,9 @@ impl Store for AsSquares {
         self.sums.save(part, kind, values)
     }
 
-    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+    fn save_later(&mut self, part: &Part, accumulate: Accumulate, bring: Bring) -> Result<()> {
         let kind = self.meant(accumulate);
-        self.sums.save_from(part, kind, read)
+        self.sums.save_later(part, kind, bring)
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {
@@ -92,8 +95,9 @@ pub fn as_squares(sums: Box<dyn Store + Send + Sync>, kind: Accumulate) -> Box<d
 pub struct Discard;
 
 impl Store for Discard {
-    fn load(&self, part: &Part, _accumulate: Accumulate) -> Result<Vec<f32>> {
-        Ok(vec![0.0; part.count()])
+    fn load(&self, _part: &Part, _accumulate: Accumulate, _range: Range<usize>, values: &mut [f32]) -> Result<()> {
+        values.fill(0.0);
+        Ok(())
     }
 
     fn save(&mut self, _part: &Part, _accumulate: Accumulate, _values: Vec<f32>) -> Result<()> {
@@ -125,10 +129,12 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
-        let range = part.rows.start * part.columns..part.rows.end * part.columns;
-        let all = self.sums.get(&(part.parameter, accumulate, part.correction)).filter(|_| part.generation > 0);
-        Ok(all.map_or_else(|| vec![0.0; range.len()], |all| all[range.clone()].to_vec()))
+    fn load(&self, part: &Part, accumulate: Accumulate, range: Range<usize>, values: &mut [f32]) -> Result<()> {
+        match self.sums.get(&(part.parameter, accumulate, part.correction)).filter(|_| part.generation > 0) {
+            Some(all) => values.copy_from_slice(&all[part.rows.start * part.columns..][range]),
+            None => values.fill(0.0),
+        }
+        Ok(())
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
@@ -162,12 +168,7 @@ pub struct DirectoryStore {
     writer: Arc<Writer>,
     /// Files that may not be written yet.
     leaving: HashMap<PathBuf, Ticket>,
-    /// Memory of pieces that were written, to be used again.
-    spare: Arc<Mutex<Vec<Vec<f32>>>>,
 }
-
-/// Numbers that are written at a time.
-const PIECE: usize = 1 << 20;
 
 impl DirectoryStore {
     /// A store in `directory`, which is made if need be.
@@ -179,14 +180,7 @@ impl DirectoryStore {
         let counts = model.parameters.iter().map(Parameter::count).collect();
         let rows = model.parameters.iter().map(Parameter::rows).collect();
         let writer = Arc::new(Writer::new()?);
-        Ok(DirectoryStore {
-            directory: directory.to_path_buf(),
-            counts,
-            rows,
-            writer,
-            leaving: HashMap::new(),
-            spare: Arc::default(),
-        })
+        Ok(DirectoryStore { directory: directory.to_path_buf(), counts, rows, writer, leaving: HashMap::new() })
     }
 
     /// What writes its files, in order: for those that must not be written before them.
@@ -208,67 +202,57 @@ impl DirectoryStore {
         self.directory.join(format!("{name}{}.{}.{generation}", rows.start, rows.end))
     }
 
-    fn read(path: &Path, count: usize) -> Result<Vec<f32>> {
+    /// A range of the numbers in a file of `count`.
+    fn read(path: &Path, count: usize, range: Range<usize>, values: &mut [f32]) -> Result<()> {
         let failed = |e| Error::reading(path, e);
         let mut file = fs::File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         if bytes != count as u64 * 4 {
             return Err(Error::file(path, "", format!("has {bytes} bytes instead of {}", count * 4)));
         }
-        let mut values = bytemuck::allocation::zeroed_vec::<f32>(count);
-        file.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed)?;
-        Ok(values)
+        file.seek(SeekFrom::Start(4 * range.start as u64)).map_err(failed)?;
+        file.read_exact(bytemuck::cast_slice_mut(values)).map_err(failed)
     }
 }
 
 impl Store for DirectoryStore {
-    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
+    fn load(&self, part: &Part, accumulate: Accumulate, range: Range<usize>, values: &mut [f32]) -> Result<()> {
         if part.generation == 0 {
-            return Ok(vec![0.0; part.count()]);
+            values.fill(0.0);
+            return Ok(());
         }
         let path = self.path(part, accumulate, part.generation);
         if let Some(ticket) = self.leaving.get(&path) {
             self.writer.wait_for(*ticket)?;
         }
-        Self::read(&path, part.count())
+        Self::read(&path, part.count(), range, values)
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
-        self.save_from(part, accumulate, &mut |range, piece| {
-            piece.copy_from_slice(&values[range]);
-            Ok(())
-        })
+        self.save_later(part, accumulate, Box::new(move |write| write(&values)))
     }
 
-    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
+    fn save_later(&mut self, part: &Part, accumulate: Accumulate, bring: Bring) -> Result<()> {
         let (path, count) = (self.path(part, accumulate, part.generation + 1), part.count());
         let temporary = path.with_extension("new");
-        let mut replaced = (part.generation > 0).then(|| self.path(part, accumulate, part.generation - 1));
+        let replaced = (part.generation > 0).then(|| self.path(part, accumulate, part.generation - 1));
         if let Some(replaced) = &replaced {
             self.leaving.remove(replaced);
         }
-        for start in (0..count).step_by(PIECE) {
-            let range = start..count.min(start + PIECE);
-            let mut piece = lock(&self.spare).pop().unwrap_or_default();
-            piece.resize(range.len(), 0.0);
-            read(range.clone(), &mut piece)?;
-            let (spare, replaced, temporary) = (self.spare.clone(), replaced.take(), temporary.clone());
-            let target = (range.end == count).then(|| path.clone());
-            let ticket = self.writer.hand_over(4 * range.len() as u64, move || {
-                if let Some(replaced) = replaced {
-                    // Its pages are written again: fresh ones cost more. Gone already where an interrupted run is repeated.
-                    let _ = fs::rename(replaced, &temporary);
-                }
-                write_at(&temporary, range.start, &piece, target.is_some())
-                    .map_err(|e| Error::writing(&temporary, e))?;
-                lock(&spare).push(piece);
-                match target {
-                    Some(target) => fs::rename(&temporary, &target).map_err(|e| Error::writing(&target, e)),
-                    None => Ok(()),
-                }
-            })?;
-            self.leaving.insert(path.clone(), ticket);
-        }
+        let target = path.clone();
+        let ticket = self.writer.hand_over(4 * count as u64, move || {
+            if let Some(replaced) = replaced {
+                // Its pages are written again: fresh ones cost more. Gone already where an interrupted run is repeated.
+                let _ = fs::rename(replaced, &temporary);
+            }
+            let failed = |e| Error::writing(&temporary, e);
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(false).open(&temporary).map_err(failed)?;
+            bring(&mut |values| file.write_all(bytemuck::cast_slice(values)).map_err(failed))?;
+            file.set_len(4 * count as u64).map_err(failed)?;
+            fs::rename(&temporary, &target).map_err(|e| Error::writing(&target, e))
+        })?;
+        self.leaving.insert(path, ticket);
         Ok(())
     }
 
@@ -279,28 +263,19 @@ impl Store for DirectoryStore {
             for (rows, generation) in self.latest(&chain(parameter, accumulate, correction))? {
                 let columns = self.counts[parameter] / self.rows[parameter];
                 let part = Part { parameter, rows: rows.clone(), columns, generation, correction };
-                let values = Self::read(&self.path(&part, accumulate, generation), part.count())?;
+                let path = self.path(&part, accumulate, generation);
                 let target = &mut all[rows.start * columns..rows.end * columns];
-                match correction {
-                    false => target.copy_from_slice(&values),
-                    true => correct(target, &values, accumulate),
+                if correction {
+                    let mut values = bytemuck::allocation::zeroed_vec(part.count());
+                    Self::read(&path, part.count(), 0..part.count(), &mut values)?;
+                    correct(target, &values, accumulate);
+                } else {
+                    Self::read(&path, part.count(), 0..part.count(), target)?;
                 }
             }
         }
         Ok(all)
     }
-}
-
-/// Writes numbers from a place on, after the `last` of which the file ends.
-fn write_at(path: &Path, place: usize, values: &[f32], last: bool) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    file.seek(SeekFrom::Start(4 * place as u64))?;
-    file.write_all(bytemuck::cast_slice(values))?;
-    if last { file.set_len(4 * (place + values.len()) as u64) } else { Ok(()) }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A [`DirectoryStore`] for one run: its directory goes when it is dropped.
@@ -321,16 +296,16 @@ impl ScratchStore {
 }
 
 impl Store for ScratchStore {
-    fn load(&self, part: &Part, accumulate: Accumulate) -> Result<Vec<f32>> {
-        self.store.load(part, accumulate)
+    fn load(&self, part: &Part, accumulate: Accumulate, range: Range<usize>, values: &mut [f32]) -> Result<()> {
+        self.store.load(part, accumulate, range, values)
     }
 
     fn save(&mut self, part: &Part, accumulate: Accumulate, values: Vec<f32>) -> Result<()> {
         self.store.save(part, accumulate, values)
     }
 
-    fn save_from(&mut self, part: &Part, accumulate: Accumulate, read: Read<'_>) -> Result<()> {
-        self.store.save_from(part, accumulate, read)
+    fn save_later(&mut self, part: &Part, accumulate: Accumulate, bring: Bring) -> Result<()> {
+        self.store.save_later(part, accumulate, bring)
     }
 
     fn all(&self, parameter: ParameterId, accumulate: Accumulate) -> Result<Vec<f32>> {

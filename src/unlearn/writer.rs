@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::{Error, Result};
 
 /// While more bytes than these wait to be written, nothing is handed over.
-const WAITING: u64 = 64 << 20;
+const WAITING: u64 = 256 << 20;
 
 /// What is to be written.
 type Job = Box<dyn FnOnce() -> Result<()> + Send>;
