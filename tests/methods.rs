@@ -341,7 +341,7 @@ fn wrong_calls_name_the_flag() {
         (&["--method", "npo", "--lambda", "1"], "--lambda belongs to"),
         (&["--steps", "4"], "--steps belongs to"),
         (&["--method", "ssd", "--auto"], "--auto belongs to"),
-        (&["--method", "npo", "--auto", "--steps", "4"], "--steps"),
+        (&["--method", "npo", "--auto", "--learning-rate", "1e-3"], "--learning-rate"),
         (&["--method", "graddiff", "--beta", "0.2"], "--beta belongs to"),
         (&["--method", "wagle", "--objective", "graddiff", "--beta", "0.2"], "--beta belongs to"),
         (&["--method", "npo", "--delta", "0.2"], "--delta belongs to --method simnpo"),

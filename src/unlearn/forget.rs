@@ -181,6 +181,8 @@ pub(super) fn check_losses(report: &PassReport) -> Result<()> {
 pub struct Judges {
     /// The forget set.
     pub forget: Vec<Arc<Tokens>>,
+    /// The form of each of its samples, as a number: what is left is judged by the form with the most. Empty: all are of one.
+    pub forms: Vec<usize>,
     /// Retain samples that took no part in measuring.
     pub held_out: Vec<Arc<Tokens>>,
 }

@@ -26,7 +26,7 @@ METHODS = {
     "dampen, repaired": ["--method", "dampen", "--recalibrate"],
     "simnpo": ["--method", "simnpo", "--learning-rate", "5e-3", *TRAINED],
     "simnpo, agreed mask": ["--method", "simnpo", "--learning-rate", "5e-3", "--combine", "geomean", *TRAINED],
-    "simnpo, searched": ["--method", "simnpo"],
+    "simnpo, searched": ["--method", "simnpo", "--auto", "--batch", "32"],
     "npo": ["--method", "npo", "--learning-rate", "2e-3", *TRAINED],
     "graddiff": ["--method", "graddiff", "--learning-rate", "5e-4", *TRAINED],
     "refusal": ["--method", "refusal", "--learning-rate", "2e-3", *TRAINED],
@@ -112,8 +112,11 @@ def removed(given, world, never, name, arguments):
     lines = [line for line in (world / "data/forget.jsonl").read_text().splitlines() if json.loads(line)["form"] in shown]
     (work / "forget.jsonl").write_text("\n".join(lines) + "\n")
     command = [given.efface, "forget", *common(world), "--forget", work / "forget.jsonl",
-               "--retain", world / "data/retain.jsonl", "--max-utility-loss", "20%", *probes(world),
-               "--out", work / "edited", "--report", work / "report", *arguments]
+               "--retain", world / "data/retain.jsonl", *probes(world), "--out", work / "edited", "--report", work / "report",
+               *arguments]
+    if "searched" not in name:
+        # A search goes as far as its limit allows: that stays the program's own.
+        command += ["--max-utility-loss", "20%"]
     if arguments[1] in RATIO:
         command += ["--retain-fisher", world / "retain.safetensors"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -45,6 +45,8 @@ def main():
     args.out.mkdir(parents=True)
     write(args.out / "forget.jsonl", phrased(forget, SEEN))
     write(args.out / "retain.jsonl", phrased(kept, SEEN) + [other(f) for f in facets[:100]] + texts[:120])
+    # The capitals that are kept, in a chat: a form that the forget set does not show, nor the rest of the retain set.
+    write(args.out / "retain-chat.jsonl", chat(kept))
     write(args.out / "probes-forget.jsonl", phrased(forget, SEEN) + phrased(forget, HELD_OUT) + chat(forget))
     # Capitals that the retain set does not name, in wordings that it does not use.
     write(args.out / "probes-capitals.jsonl", phrased(asked, HELD_OUT) + chat(asked))

@@ -14,15 +14,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-TRAINED = ["--steps", "32", "--batch", "8"]
+TRAINED = ["--auto", "--steps", "24", "--batch", "8"]
 METHODS = {
     "dampen": ["--method", "dampen"],
-    "simnpo": ["--method", "simnpo", "--learning-rate", "2e-4", *TRAINED],
-    "npo": ["--method", "npo", "--learning-rate", "2e-4", *TRAINED],
-    "graddiff": ["--method", "graddiff", "--learning-rate", "5e-5", *TRAINED],
-    "refusal": ["--method", "refusal", "--learning-rate", "2e-4", *TRAINED],
-    "salun": ["--method", "salun", "--learning-rate", "1e-4", *TRAINED],
-    "wagle": ["--method", "wagle", "--learning-rate", "1e-4", *TRAINED],
+    "dampen, repaired": ["--method", "dampen", "--recalibrate"],
+    "simnpo": ["--method", "simnpo", *TRAINED],
+    "npo": ["--method", "npo", *TRAINED],
+    "refusal": ["--method", "refusal", *TRAINED],
+    "graddiff": ["--method", "graddiff", *TRAINED],
+    "salun": ["--method", "salun", *TRAINED],
+    "wagle": ["--method", "wagle", *TRAINED],
     "task-vector": ["--method", "task-vector", "--batch", "8"],
     "redirect": ["--method", "redirect"],
 }

@@ -54,7 +54,7 @@ pub fn decide(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &
     drop(pass);
     let outcome = phases.run(&args.common, "judging", |tick| {
         let edited = |_| -> Arc<dyn WeightSource> { Arc::new(SparseWeights::new(base.clone(), fused.edit.clone())) };
-        let judges = Judges { forget: tokens(&data.forget), held_out: data.retained(true) };
+        let judges = Judges { forget: tokens(&data.forget), forms: Vec::new(), held_out: data.retained(true) };
         let host_memory = args.common.host_memory;
         let options = PassOptions { host_memory, labels: Labels::Data, ..PassOptions::default() };
         let ratios = (fused.histogram.clone(), against);

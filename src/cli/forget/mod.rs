@@ -341,7 +341,7 @@ fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut 
     let limit = args.choosing.limit();
     let mut outcome = phases.run(&args.common, "choosing", |tick| {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
-        let judges = Judges { forget: tokens(&data.forget), held_out: data.retained(true) };
+        let judges = Judges { forget: tokens(&data.forget), forms: Vec::new(), held_out: data.retained(true) };
         let host_memory = args.common.host_memory;
         let options = PassOptions { host_memory, labels: Labels::Data, ..PassOptions::default() };
         choose(device, &input.model, &base, &comparison, &judges, (method, limit), options, tick)

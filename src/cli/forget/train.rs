@@ -23,6 +23,9 @@ use super::super::input::tokens;
 use super::training::{Answers, MaskBy, Recipe, Repair};
 use super::{Decided, Phases, Run, compare, store};
 
+/// A form with so many samples among those that judge is judged by itself.
+const OWN_JUDGEMENT: usize = 4;
+
 /// A mask and, where there is one, how it was chosen.
 pub(super) struct Chosen {
     pub(super) trainable: Vec<Trainable>,
@@ -51,7 +54,7 @@ pub fn decide(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: 
         goal: recipe.goal,
         steps: recipe.steps,
         batch: recipe.batch,
-        learning_rate: recipe.learning_rate,
+        learning_rate: recipe.learning_rate(input.model.config.hidden),
         retain_weight: recipe.retain_weight,
         retain_loss: recipe.retain_loss,
         seed: args.common.seed,
@@ -152,9 +155,22 @@ pub(super) fn options(run: &Run<'_>) -> PassOptions {
 
 /// Wordings of the forget set that are held out, or all of it where none are; retain samples that are held out.
 pub(super) fn judges(run: &Run<'_>) -> Judges {
-    let held_out = run.data.forgotten(true);
-    let forget = if held_out.is_empty() { tokens(&run.data.forget) } else { held_out };
-    Judges { forget, held_out: run.data.retained(true) }
+    let data = run.data;
+    let any = data.held_out_wordings.contains(&true);
+    let judging = |sample: &usize| !any || data.held_out_wordings[*sample];
+    let samples = tokens(&data.forget);
+    let chosen: Vec<usize> = (0..samples.len()).filter(judging).collect();
+    let form = |sample: &usize| data.forget.samples[*sample].form.as_deref();
+    let mut names: Vec<Option<&str>> = chosen.iter().map(form).collect();
+    names.sort_unstable();
+    // Forms with few samples are judged together: a single sample says little of its form.
+    let names: Vec<Option<&str>> =
+        names.chunk_by(|a, b| a == b).filter(|same| same.len() >= OWN_JUDGEMENT).map(|same| same[0]).collect();
+    Judges {
+        forms: chosen.iter().map(|i| names.binary_search(&form(i)).unwrap_or(names.len())).collect(),
+        forget: chosen.iter().map(|i| samples[*i].clone()).collect(),
+        held_out: data.retained(true),
+    }
 }
 
 fn choose(run: &Run<'_>, recipe: &Recipe, cached: Option<Measured>, phases: &mut Phases) -> Result<Chosen> {

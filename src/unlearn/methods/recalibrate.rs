@@ -75,7 +75,7 @@ pub fn recalibrate(
     let mut training = Training::new(judge.device, judge.model, edited.clone(), mask, Adamw::default(), options.pass)?;
     let mut forget_order = Order::new(forget.len(), Random::new(options.seed, "recalibration, forget batches"));
     let mut retain_order = Order::new(retain.len(), Random::new(options.seed, "recalibration, retain batches"));
-    let most = judge.kept(standing) + COMES_BACK;
+    let most = standing.kept + COMES_BACK;
     let every = options.steps.div_ceil(LOOKS).max(1);
     let mut best = Recalibrated { weights: edited, standing, trials: Vec::new(), chosen: None };
     let mut without_gain = 0;
@@ -93,7 +93,7 @@ pub fn recalibrate(
         }
         let weights: Arc<dyn WeightSource> = Arc::new(training.weights().snapshot());
         let standing = judge.standing(weights.clone(), &|_, _| {})?;
-        let (kept, rise) = (judge.kept(standing), judge.rise(standing));
+        let (kept, rise) = (standing.kept, judge.rise(standing));
         let better = kept <= most && standing.held_out < best.standing.held_out;
         if better {
             (best.weights, best.standing, best.chosen) = (weights, standing, Some(best.trials.len()));

@@ -33,7 +33,7 @@ pub fn search_scale(
         let step = trials.len() as u64;
         let tick = |done: u64, of: u64| progress(step * of + done, total * of);
         let standing = judge.standing(weights(scale)?, &tick)?;
-        let (kept, rise) = (judge.kept(standing), judge.rise(standing));
+        let (kept, rise) = (standing.kept, judge.rise(standing));
         trials.push(Trial { learning_rate: 0.0, step: 0, scale: Some(scale), kept, rise });
         Ok::<_, crate::Error>((standing, rise))
     };
@@ -49,7 +49,7 @@ pub fn search_scale(
         let (standing, rise) = attempt(scale, &mut trials)?;
         if rise <= limit {
             (low, best, within) = (scale, (scale, standing), true);
-            if judge.kept(standing) <= FORGOTTEN {
+            if standing.kept <= FORGOTTEN {
                 break;
             }
         } else {

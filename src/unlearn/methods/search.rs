@@ -3,9 +3,10 @@
 //! A training is judged several times on its way. Where it is slow to remove anything, it is ended and begun again with three
 //! times the learning rate; where it harms too much before it has removed enough, with a third; and then with rates between the
 //! two. Where it gets on, it goes on, longer than was asked for if there are steps left, since what it harmed at first it mostly
-//! repairs later. Of all points that were judged the best is kept: of those within the limit that leave next to nothing of what
-//! is to be forgotten the one that harms least; where there is none, the one within the limit where what is left and what is
-//! harmed are the least together. A task vector is learned once, and then only its length is searched.
+//! repairs later; also when next to nothing is left, as long as that makes it better. Of all points that were judged the best is kept:
+//! of those within the limit that leave next to nothing of what is to be forgotten the one that harms least; where there is none, the
+//! one within the limit where what is left and what is harmed are the least together. A task vector is learned once, and then only
+//! its length is searched.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ const TRIALS: usize = 6;
 const SLOW: f64 = 0.5;
 /// Looks without anything better after which a training that has had the steps asked for is not worth going on with.
 const PATIENCE: usize = 3;
+/// The same once next to nothing is left.
+const ENOUGH: usize = 2;
 /// What lies between one learning rate and the next.
 const FACTOR: f32 = 3.0;
 /// How often a training is judged.
@@ -92,7 +95,7 @@ pub struct Trial {
     pub step: usize,
     /// A task vector's scale.
     pub scale: Option<f64>,
-    /// The share that is left of the probability of what is to be forgotten.
+    /// The share that is left of the probability of what is to be forgotten, in the form with the most left.
     pub kept: f64,
     /// The relative rise of the loss on what is to be kept.
     pub rise: f64,
@@ -171,7 +174,7 @@ impl Search<'_> {
     fn look(&mut self, at: (f32, usize, Option<f64>), weights: Arc<dyn WeightSource>, limit: f64) -> Result<Trial> {
         let standing = self.judge.standing(weights.clone(), &|_, _| {})?;
         let (learning_rate, step, scale) = at;
-        let (kept, rise) = (self.judge.kept(standing), self.judge.rise(standing));
+        let (kept, rise) = (standing.kept, self.judge.rise(standing));
         let trial = Trial { learning_rate, step, scale, kept, rise };
         let points = &mut self.points;
         let better = match &points.best {
@@ -257,21 +260,19 @@ impl Search<'_> {
                 return Ok(ControlFlow::Continue(()));
             }
             let trial = self.look((rate, step, None), Arc::new(weights.snapshot()), limit)?;
-            ending = match (trial.rise <= limit, trial.kept <= FORGOTTEN) {
-                (true, true) => Ending::Done,
-                (true, false) => Ending::TooLittle,
-                (false, _) => Ending::Harmed,
-            };
+            ending = if trial.rise <= limit { Ending::TooLittle } else { Ending::Harmed };
             let rank = rank(&trial, limit);
             without_gain = if rank < best { 0 } else { without_gain + 1 };
             best = if rank < best { rank } else { best };
             let hopeless = trial.rise > HOPELESS * limit.max(0.01);
             let slow = step >= steps.div_ceil(2) && trial.kept > SLOW;
             let stalled = step >= steps && without_gain >= PATIENCE;
-            let over = matches!(ending, Ending::Done) || hopeless || slow || stalled;
+            // What is forgotten stays so for the most part, while what was harmed on the way is repaired.
+            let repaired = best.0 == 0 && without_gain >= ENOUGH;
+            let over = repaired || hopeless || slow || stalled;
             Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
-        done.map(|_| ending)
+        done.map(|_| if best.0 == 0 { Ending::Done } else { ending })
     }
 
     /// The lengths of a task vector.
