@@ -173,7 +173,8 @@ pub(crate) fn product(out: MatMut<'_, f32>, accumulate: bool, left: Stored<'_>, 
         return;
     }
     let width = width();
-    let panels = columns.div_ceil(width).div_ceil(4 * rayon::current_num_threads()).clamp(1, BAND_PANELS);
+    let all = columns.div_ceil(width);
+    let tasks = tasks(all, rayon::current_num_threads());
     let row_panels = rows.div_ceil(TILE_ROWS);
     with_scratch(&LEFT, inner * row_panels * TILE_ROWS, |left_panels| {
         // By steps of the inner dimension, then by panels.
@@ -189,24 +190,31 @@ pub(crate) fn product(out: MatMut<'_, f32>, accumulate: bool, left: Stored<'_>, 
             });
         });
         let left = &*left_panels;
-        let bands: Vec<(usize, MatMut<'_, f32>)> = bands(out, panels * width).collect();
-        bands.into_par_iter().with_max_len(1).for_each(|(first, out)| {
-            with_scratch(&RIGHT, STEPS * panels * width, |packed| {
+        let ends = (1..=tasks).map(|task| columns.min(task * all / tasks * width));
+        bands(out, ends).into_par_iter().with_max_len(1).for_each(|(first, out)| {
+            with_scratch(&RIGHT, STEPS * all.div_ceil(tasks) * width, |packed| {
                 simd::widest(Band { out, first, accumulate, left, inner, right, packed });
             });
         });
     });
 }
 
-/// Cuts `out` into bands of `width` columns, each with its first one's number.
-fn bands(out: MatMut<'_, f32>, width: usize) -> impl Iterator<Item = (usize, MatMut<'_, f32>)> {
-    let columns = out.ncols();
-    let mut rest = Some(out);
-    (0..columns).step_by(width).filter_map(move |first| {
-        let (band, right) = rest.take()?.split_at_col_mut(width.min(columns - first));
-        rest = Some(right);
-        Some((first, band))
-    })
+/// How many tasks share `panels` right panels: as many for each thread, none with more than [`BAND_PANELS`], and four for each thread
+/// where there is enough.
+fn tasks(panels: usize, threads: usize) -> usize {
+    let enough = panels.div_ceil(BAND_PANELS).max(panels.min(4 * threads));
+    enough.next_multiple_of(threads).min(panels)
+}
+
+/// Cuts `out` into bands that end before these columns, each with its first one's number.
+fn bands(out: MatMut<'_, f32>, ends: impl Iterator<Item = usize>) -> Vec<(usize, MatMut<'_, f32>)> {
+    let (mut rest, mut first, mut bands) = (out, 0, Vec::new());
+    for end in ends {
+        let (band, right) = rest.split_at_col_mut(end - first);
+        bands.push((first, band));
+        (rest, first) = (right, end);
+    }
+    bands
 }
 
 /// A band of columns of a product.
@@ -306,6 +314,17 @@ mod tests {
     /// Whole numbers, whose products and sums are exact in every order.
     fn numbers(count: usize, factor: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * factor + i / 7) % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn tasks_are_many_and_alike() {
+        for (panels, threads) in [(1, 2), (36, 2), (96, 2), (3072, 2), (12, 5), (37, 16), (7, 1)] {
+            let tasks = tasks(panels, threads);
+            let sizes: Vec<usize> = (0..tasks).map(|t| (t + 1) * panels / tasks - t * panels / tasks).collect();
+            assert_eq!(sizes.iter().sum::<usize>(), panels);
+            assert!(sizes.iter().all(|size| (1..=BAND_PANELS).contains(size)), "{panels} panels: {sizes:?}");
+            assert!(tasks == panels || tasks.is_multiple_of(threads), "{panels} panels, {threads} threads: {tasks}");
+        }
     }
 
     #[test]
