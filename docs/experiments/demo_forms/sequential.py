@@ -16,8 +16,9 @@ from run import SHOWN, by_form, common, probes
 
 REQUESTS = 10
 METHODS = {
-    "dampen": ["--method", "dampen", "--max-utility-loss", "20%"],
-    "simnpo": ["--method", "simnpo", "--auto", "--batch", "32"],
+    "dampen, limit 20 %": ["--method", "dampen", "--max-utility-loss", "20%"],
+    "dampen, limit 2 %": ["--method", "dampen", "--max-utility-loss", "2%"],
+    "simnpo, searched": ["--method", "simnpo", "--auto", "--batch", "32"],
 }
 
 
