@@ -310,10 +310,10 @@ impl Group<'_> {
                 embedding::forward(&ctx, stage, width, &weights, &y, part + 1 == parts.len())?;
                 outputs.put(self.device, chunk, y, floats)?;
             }
-            drop(weights);
-            self.loader.rest(&parts[part..=part].to_vec());
             self.device.submit()?;
         }
+        // Not part by part: the next one is being read ahead, and would go with the others.
+        self.loader.rest(&parts);
         Ok(outputs)
     }
 

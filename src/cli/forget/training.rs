@@ -15,7 +15,7 @@ const STEPS: usize = 60;
 const LEARNING_STEPS: usize = 20;
 /// Samples of each set in a step.
 const BATCH: usize = 16;
-/// The learning rate in which a task vector is learned.
+/// The learning rate with which a task vector is learned.
 const LEARNING_RATE: f32 = 2e-4;
 /// The learning rate with which the other trainings, or the search for their rate, begin, times the width of the model: a step
 /// of Adam changes what a layer puts out by the rate times the width (Yang et al. 2022, arXiv 2203.03466). With it SimNPO
