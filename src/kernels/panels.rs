@@ -10,7 +10,7 @@ use std::ops::Range;
 use faer::MatMut;
 use rayon::prelude::*;
 
-use super::simd::{self, MAX_LANES, Vector};
+use super::simd::{self, MAX_LANES, SQUARE, Vector};
 use crate::Element;
 
 /// Rows of a tile: with [`VECTORS`], 12 vectors of sums leave room for the operands in 16 registers, and for 12 more sums
@@ -65,6 +65,12 @@ impl<'a> Stored<'a> {
         Stored { bytes: bytemuck::cast_slice(&values[offset.min(values.len())..]), element: Element::F32, stride }
     }
 
+    /// The numbers themselves, where that is what is stored.
+    #[inline(always)]
+    fn plain(&self) -> Option<&'a [f32]> {
+        if self.element == Element::F32 { bytemuck::try_cast_slice(self.bytes).ok() } else { None }
+    }
+
     /// Decodes a part of a row.
     #[inline(always)]
     fn decode(&self, row: usize, columns: Range<usize>, values: &mut [f32]) {
@@ -78,9 +84,8 @@ impl<'a> Stored<'a> {
     /// zeros from the last column on.
     #[inline(always)]
     pub(crate) fn pack_columns(&self, rows: Range<usize>, columns: Range<usize>, width: usize, packed: &mut [f32]) {
-        if self.element == Element::F32
-            && columns.len() == width
-            && let Ok(values) = bytemuck::try_cast_slice::<u8, f32>(self.bytes)
+        if columns.len() == width
+            && let Some(values) = self.plain()
         {
             let values = rows.map(|row| &values[row * self.stride + columns.start..][..width]);
             // A copy of a known length needs no call.
@@ -99,28 +104,53 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Packs a panel whose inner dimension is the matrix's columns: `packed[k, i] = matrix[rows.start + i, columns.start +
-    /// k]`, zeros from the last row on.
+    /// Packs a left panel, whose inner dimension is the matrix's columns: `packed[k, i] = matrix[rows.start + i, columns.start + k]`,
+    /// zeros from the last row on.
     #[inline(always)]
-    pub(crate) fn pack_rows(&self, rows: Range<usize>, columns: Range<usize>, width: usize, packed: &mut [f32]) {
+    fn pack_left(&self, rows: Range<usize>, columns: Range<usize>, packed: &mut [f32]) {
+        if rows.len() == TILE_ROWS
+            && let Some(values) = self.plain()
+        {
+            let start = |i: usize| (rows.start + i) * self.stride + columns.start;
+            return turn_left(std::array::from_fn(|i| &values[start(i)..][..columns.len()]), packed);
+        }
+        let mut piece = [[0.0f32; PIECE]; TILE_ROWS];
+        for (number, packed) in packed.chunks_mut(PIECE * TILE_ROWS).enumerate() {
+            let count = self.piece(number, rows.clone(), columns.clone(), &mut piece);
+            turn_left(std::array::from_fn(|i| &piece[i][..count]), packed);
+        }
+    }
+
+    /// Packs a right panel whose inner dimension is the matrix's columns, as [`pack_left`](Self::pack_left) does a left one.
+    #[inline(always)]
+    fn pack_turned<V: Vector>(&self, rows: Range<usize>, columns: Range<usize>, packed: &mut [f32]) {
+        let width = VECTORS * V::LANES;
+        if rows.len() == width
+            && let Some(values) = self.plain()
+        {
+            let start = |i: usize| (rows.start + i) * self.stride + columns.start;
+            return turn::<V>(|i| &values[start(i)..][..columns.len()], columns.len(), packed);
+        }
         let mut piece = [[0.0f32; PIECE]; MAX_WIDTH];
         for (number, packed) in packed.chunks_mut(PIECE * width).enumerate() {
-            let start = columns.start + number * PIECE;
-            let count = PIECE.min(columns.end - start);
-            for (row, values) in rows.clone().zip(&mut piece) {
-                self.decode(row, start..start + count, &mut values[..count]);
-            }
-            match width {
-                6 => turn::<6>(&piece, packed),
-                8 => turn::<8>(&piece, packed),
-                16 => turn::<16>(&piece, packed),
-                _ => turn::<MAX_WIDTH>(&piece, packed),
-            }
+            let count = self.piece(number, rows.clone(), columns.clone(), &mut piece);
+            turn::<V>(|i| &piece[i][..count], count, packed);
         }
+    }
+
+    /// Decodes piece `number` of every row. Returns how many numbers each has.
+    #[inline(always)]
+    fn piece(&self, number: usize, rows: Range<usize>, columns: Range<usize>, piece: &mut [[f32; PIECE]]) -> usize {
+        let start = columns.start + number * PIECE;
+        let count = PIECE.min(columns.end - start);
+        for (row, values) in rows.zip(piece) {
+            self.decode(row, start..start + count, &mut values[..count]);
+        }
+        count
     }
 }
 
-/// Elements of each row that are turned at a time.
+/// Elements of each row that are decoded at a time.
 const PIECE: usize = 32;
 
 /// Copies rows of `W` numbers.
@@ -131,12 +161,30 @@ fn copy<'a, const W: usize>(rows: impl Iterator<Item = &'a [f32]>, packed: &mut 
     }
 }
 
-/// `packed[k, i] = piece[i, k]` for rows of `W` numbers.
+/// `packed[k, i] = rows[i][k]` for all k that the rows have.
 #[inline(always)]
-fn turn<const W: usize>(piece: &[[f32; PIECE]; MAX_WIDTH], packed: &mut [f32]) {
-    for (k, packed) in packed.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        for i in 0..W {
-            packed[i] = piece[i][k];
+fn turn_left(rows: [&[f32]; TILE_ROWS], packed: &mut [f32]) {
+    for (k, packed) in packed.as_chunks_mut::<TILE_ROWS>().0[..rows[0].len()].iter_mut().enumerate() {
+        for i in 0..TILE_ROWS {
+            packed[i] = rows[i][k];
+        }
+    }
+}
+
+/// The same for a right panel and rows of `count` numbers.
+#[inline(always)]
+fn turn<'a, V: Vector>(row: impl Fn(usize) -> &'a [f32], count: usize, packed: &mut [f32]) {
+    let width = VECTORS * V::LANES;
+    for first in (0..width).step_by(SQUARE) {
+        let rows: [&[f32]; SQUARE] = std::array::from_fn(|i| &row(first + i)[..count]);
+        let whole: [&[[f32; SQUARE]]; SQUARE] = rows.map(|row| row.as_chunks().0);
+        for k in 0..count / SQUARE {
+            V::turn(std::array::from_fn(|i| &whole[i][k]), &mut packed[k * SQUARE * width + first..], width);
+        }
+        for k in count / SQUARE * SQUARE..count {
+            for i in 0..SQUARE {
+                packed[k * width + first + i] = rows[i][k];
+            }
         }
     }
 }
@@ -152,10 +200,10 @@ pub(crate) enum Right<'a> {
 
 impl Right<'_> {
     #[inline(always)]
-    fn pack(&self, inner: Range<usize>, columns: Range<usize>, width: usize, packed: &mut [f32]) {
+    fn pack<V: Vector>(&self, inner: Range<usize>, columns: Range<usize>, packed: &mut [f32]) {
         match self {
-            Right::Plain(matrix) => matrix.pack_columns(inner, columns, width, packed),
-            Right::Transposed(matrix) => matrix.pack_rows(columns, inner, width, packed),
+            Right::Plain(matrix) => matrix.pack_columns(inner, columns, VECTORS * V::LANES, packed),
+            Right::Transposed(matrix) => matrix.pack_turned::<V>(columns, inner, packed),
         }
     }
 }
@@ -185,7 +233,7 @@ pub(crate) fn product(out: MatMut<'_, f32>, accumulate: bool, left: Stored<'_>, 
             packed.par_chunks_mut(count * TILE_ROWS).enumerate().with_min_len(16).for_each(|(panel, packed)| {
                 let start = panel * TILE_ROWS;
                 simd::wide(|| {
-                    left.pack_rows(start..rows.min(start + TILE_ROWS), first..first + count, TILE_ROWS, packed);
+                    left.pack_left(start..rows.min(start + TILE_ROWS), first..first + count, packed);
                 });
             });
         });
@@ -243,7 +291,7 @@ impl simd::Work for Band<'_> {
             // Without an inner dimension there is nothing to pack, and sums are zero.
             for column in (0..columns).step_by(width).filter(|_| !steps.is_empty()) {
                 let packed = &mut packed[column * steps.len()..(column + width) * steps.len()];
-                right.pack(steps.clone(), first + column..first + columns.min(column + width), width, packed);
+                right.pack::<V>(steps.clone(), first + column..first + columns.min(column + width), packed);
             }
             let left = &left[start * row_panels * TILE_ROWS..steps.end * row_panels * TILE_ROWS];
             for row_panel in 0..row_panels {

@@ -21,7 +21,19 @@ pub(crate) trait Vector: Copy {
     fn add(self, other: Self) -> Self;
     /// Magnitudes.
     fn abs(self) -> Self;
+    /// The square's transpose: `turned[k * stride + i] = rows[i][k]`.
+    #[inline(always)]
+    fn turn(rows: [&[f32; SQUARE]; SQUARE], turned: &mut [f32], stride: usize) {
+        for (k, turned) in turned.chunks_mut(stride).take(SQUARE).enumerate() {
+            for i in 0..SQUARE {
+                turned[i] = rows[i][k];
+            }
+        }
+    }
 }
+
+/// Rows and columns of the square that [`Vector::turn`] transposes.
+pub(crate) const SQUARE: usize = 8;
 
 /// The lanes of the widest vector there is.
 pub(crate) const MAX_LANES: usize = 16;
@@ -131,7 +143,7 @@ mod x86 {
 
     use std::arch::x86_64::*;
 
-    use super::{Vector, Work};
+    use super::{SQUARE, Vector, Work};
 
     pub(super) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -199,8 +211,49 @@ mod x86 {
                     // SAFETY: as above.
                     $name(unsafe { $abs(self.0) })
                 }
+
+                #[inline(always)]
+                fn turn(rows: [&[f32; SQUARE]; SQUARE], turned: &mut [f32], stride: usize) {
+                    // SAFETY: processors with the vector's instructions have those of AVX2.
+                    let columns = unsafe { transpose(rows) };
+                    for (column, turned) in columns.into_iter().zip(turned.chunks_mut(stride)) {
+                        let turned = &mut turned[..SQUARE];
+                        // SAFETY: as above, and the slice has room for the numbers that are written.
+                        unsafe { _mm256_storeu_ps(turned.as_mut_ptr(), column) }
+                    }
+                }
             }
         };
+    }
+
+    /// The columns of a square: pairs of rows, then fours, then all.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn transpose(rows: [&[f32; SQUARE]; SQUARE]) -> [__m256; SQUARE] {
+        // SAFETY: the processor has the instructions, and each row the numbers that are read.
+        unsafe {
+            let rows = rows.map(|row| _mm256_loadu_ps(row.as_ptr()));
+            let mut pairs = rows;
+            let mut fours = rows;
+            let mut columns = rows;
+            for i in 0..4 {
+                pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+                pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+            }
+            for half in [0, 4] {
+                for i in 0..2 {
+                    fours[half + 2 * i] = _mm256_shuffle_ps::<0x44>(pairs[half + i], pairs[half + i + 2]);
+                    fours[half + 2 * i + 1] = _mm256_shuffle_ps::<0xee>(pairs[half + i], pairs[half + i + 2]);
+                }
+            }
+            for i in 0..4 {
+                columns[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+                columns[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+            }
+            columns
+        }
     }
 
     vector!(
@@ -233,6 +286,21 @@ mod tests {
     /// Every operation on the first numbers of the slices.
     struct Operations<'a>(&'a [f32], &'a [f32], &'a [f32]);
 
+    /// The transpose of a square whose numbers are their places.
+    struct Turn;
+
+    impl Work for Turn {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<V: Vector>(self) -> Self::Output {
+            let rows: [[f32; SQUARE]; SQUARE] = std::array::from_fn(|i| std::array::from_fn(|k| (10 * i + k) as f32));
+            let mut turned = vec![-1.0; 7 * 11 + SQUARE];
+            V::turn(rows.each_ref(), &mut turned, 11);
+            turned
+        }
+    }
+
     impl Work for Operations<'_> {
         type Output = (usize, [Vec<f32>; 4]);
 
@@ -254,6 +322,22 @@ mod tests {
             let exact = f64::from(a[i]) * f64::from(b[i]) + f64::from(c[i]);
             assert!((f64::from(fused[i]) - exact).abs() <= 1e-6 * (a[i] * b[i]).abs().max(c[i].abs()) as f64);
             assert_eq!((sums[i], magnitudes[i], splat[i]), (a[i] + b[i], a[i].abs(), a[3]));
+        }
+    }
+
+    #[test]
+    fn every_vector_turns_squares() {
+        let mut turned = vec![widest(Turn), Turn.run::<Portable>()];
+        #[cfg(target_arch = "x86_64")]
+        if x86::has_avx2() {
+            // SAFETY: the processor has the features.
+            turned.push(unsafe { x86::with_avx2(Turn) });
+        }
+        for turned in turned {
+            for (place, value) in turned.into_iter().enumerate() {
+                let (k, i) = (place / 11, place % 11);
+                assert_eq!(value, if i < SQUARE { (10 * i + k) as f32 } else { -1.0 });
+            }
         }
     }
 
