@@ -6,7 +6,10 @@
 //! | `templates.rs`, `parse.rs`, `builtin.json` | [`Templates`]: wordings per relation, templates per form; their file format |
 //! | `split.rs` | which wordings and templates are for training and which are held out |
 //! | `world.rs` | what the records of a set say about each other: wrong answers of the same kind, facts that follow on |
-//! | `expand.rs` | [`expand`]: records to [`Expression`]s, and what was refused |
+//! | `relation.rs` | a relation's wordings with their sides, and some for relations that nobody describes |
+//! | `told.rs` | a record as templates see it: what their slots hold |
+//! | `expand.rs` | [`expand`]: records to expressions, what comes out twice or on both sides refused |
+//! | `expression.rs` | [`Expression`]: a record told in one form and wording; [`Refusal`]: why one was not |
 //! | `openings.rs` | what stands before an object where its subject is asked for |
 //! | `check.rs` | facts that contradict each other, aliases that name another thing |
 //! | `normal.rs` | texts as they are compared |
@@ -22,16 +25,20 @@
 
 mod check;
 mod expand;
+mod expression;
 mod normal;
 mod openings;
 mod parse;
+mod relation;
 mod slot;
 mod split;
 mod templates;
+mod told;
 mod world;
 
 pub use check::{Checked, FactKey};
-pub use expand::{Body, Expression, Refusal, counted, expand};
+pub use expand::expand;
+pub use expression::{Body, Expression, Refusal, counted};
 pub use normal::normalised;
 pub use split::Side;
 pub use templates::Templates;
