@@ -94,7 +94,7 @@ impl HeatMap {
             return None;
         }
         let (low, high) = ((low.log10() + 1e-9).floor(), (high.log10() - 1e-9).ceil());
-        Some(Strength { low, high: high.max(low + 1.0) })
+        Some(Strength { low: low.min(high - 1.0), high })
     }
 
     fn draw_legend(&self, svg: &mut Svg, strength: Option<&Strength>) {
@@ -122,9 +122,7 @@ impl HeatMap {
 /// 10^exponent as a percentage: `100%`, `0.1%`, and `1e-5%` below that.
 fn legend_label(exponent: i32) -> String {
     match exponent + 2 {
-        2 => "100%".into(),
-        1 => "10%".into(),
-        0 => "1%".into(),
+        e if e >= 0 => format!("1{}%", "0".repeat(e as usize)),
         e if e >= -3 => format!("0.{}1%", "0".repeat((-e - 1) as usize)),
         e => format!("1e{e}%"),
     }

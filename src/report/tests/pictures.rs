@@ -77,6 +77,13 @@ fn a_heat_map_shades_by_the_logarithm_and_tells_nothing_from_absent() {
         let rect = svg.split("<rect").find(|r| r.contains(hint)).unwrap();
         rect.split_once("fill-opacity=\"").map_or(1.0, |(_, o)| o.split_once('"').unwrap().0.parse().unwrap())
     };
+    // Where every weight of every tensor changed, as where one power of ten is all there is.
+    for (share, labels) in [(1.0, ["10%", "100%"]), (0.1, ["1%", "10%"]), (3e-5, ["0.001%", "0.01%"])] {
+        let svg = map(vec![row(vec![Some(share); 3])]).draw().finish();
+        markup::check(&svg).unwrap();
+        let texts = texts(&svg);
+        assert!(labels.iter().all(|label| texts.contains(&(*label).into())), "{share}: {texts:?}");
+    }
     let (low, middle, high) = (opacity("a: 0.0010%"), opacity("b: 0.10%"), opacity("c: 10.0%"));
     assert!(((low + high) / 2.0 - middle).abs() < 0.011, "{low} {middle} {high}");
     assert_eq!(high, 1.0);
