@@ -38,8 +38,8 @@ const LARGEST_SHARE: f64 = 0.1;
 const SMALLEST_SHARE: f64 = 1e-6;
 /// How often the search halves its interval: a factor of 100,000 shrinks to 1.05.
 const HALVINGS: usize = 8;
-/// Evaluations of a search: its bounds and its halvings.
-const SEARCH: u64 = HALVINGS as u64 + 2;
+/// Evaluations of a search, at most: its halvings and a bound.
+const SEARCH: u64 = HALVINGS as u64 + 1;
 /// Steps that an evaluation counts as, in what progress is told.
 const STEPS: u64 = 1000;
 

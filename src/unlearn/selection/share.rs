@@ -25,8 +25,8 @@ pub struct LargestShare {
 }
 
 /// Finds the largest share in `bounds` (smallest, largest) for which `evaluate`, the relative rise of the loss, is at most
-/// `limit`: it tries both bounds, then halves the interval between their logarithms `steps` times. A rise that is not a
-/// number exceeds every limit.
+/// `limit`: it halves the interval between their logarithms `steps` times, and tries a bound where every half was on its side. A
+/// rise that is not a number exceeds every limit.
 ///
 /// # Errors
 /// When the limit or the bounds are no such numbers, when `evaluate` fails, and, as work that led to nothing, when even the
@@ -52,7 +52,21 @@ pub fn largest_share(
         curve.push(point);
         Ok(point)
     };
-    let mut best = attempt(smallest)?;
+    let (mut best, mut too_large) = (None, None);
+    for _ in (0..steps).filter(|_| smallest < largest) {
+        let below = best.map_or(smallest, |best: SharePoint| best.share);
+        let middle = attempt((below * too_large.unwrap_or(largest)).sqrt())?;
+        if within(middle, limit) {
+            best = Some(middle);
+        } else {
+            too_large = Some(middle.share);
+        }
+    }
+    let best = match best {
+        Some(best) if too_large.is_some() => best,
+        Some(best) => Some(attempt(largest)?).filter(|end| within(*end, limit)).unwrap_or(best),
+        None => attempt(smallest)?,
+    };
     if !within(best, limit) {
         return Err(Error::Failed(format!(
             "even {:.2e} of the weights, the smallest share to try, raises the loss on what is to be kept by {:.2} %, \
@@ -61,22 +75,6 @@ pub fn largest_share(
             100.0 * best.rise,
             100.0 * limit
         )));
-    }
-    if largest > smallest {
-        let end = attempt(largest)?;
-        if within(end, limit) {
-            best = end;
-        } else {
-            let mut too_large = largest;
-            for _ in 0..steps {
-                let middle = attempt((best.share * too_large).sqrt())?;
-                if within(middle, limit) {
-                    best = middle;
-                } else {
-                    too_large = middle.share;
-                }
-            }
-        }
     }
     curve.sort_by(|a, b| a.share.total_cmp(&b.share));
     let monotonic = curve.windows(2).all(|pair| pair[0].rise <= pair[1].rise || pair[1].rise.is_nan());
@@ -108,20 +106,24 @@ mod tests {
         assert!(found.monotonic && found.best.rise <= 0.02);
         // Twelve halvings of a factor of 100,000 leave 1.0028.
         assert!(found.best.share > 0.0005 / 1.003, "{found:?}");
-        assert_eq!((calls, found.curve.len()), (14, 14));
+        assert_eq!((calls, found.curve.len()), (12, 12));
         assert!(found.curve.windows(2).all(|pair| pair[0].share < pair[1].share));
     }
 
     #[test]
     fn ends_of_the_interval_and_what_is_not_monotonic() {
+        let least = largest_share(0.1, |share| Ok(if share > 1e-4 { 1.0 } else { 0.0 }), (1e-4, 0.5), 5).unwrap();
+        assert_eq!((least.best.share, least.curve.len(), least.monotonic), (1e-4, 6, true));
+        let almost = largest_share(0.1, |share| Ok(if share < 0.5 { 0.0 } else { 1.0 }), (1e-4, 0.5), 5).unwrap();
+        assert!(almost.curve.len() == 6 && almost.best.share < 0.5 && almost.best.share > 0.3, "{almost:?}");
         let flat = largest_share(0.0, |_| Ok(0.0), (1e-4, 0.5), 5).unwrap();
-        assert_eq!((flat.best.share, flat.curve.len(), flat.monotonic), (0.5, 2, true));
+        assert_eq!((flat.best.share, flat.curve.len(), flat.monotonic), (0.5, 6, true));
         let one = largest_share(0.1, |_| Ok(-0.5), (0.2, 0.2), 5).unwrap();
         assert_eq!((one.best.share, one.curve.len()), (0.2, 1));
         let dip = largest_share(
             0.02,
             |s| {
-                Ok(if s < 0.001 {
+                Ok(if s < 0.002 {
                     0.01
                 } else if s < 0.01 {
                     -0.01
