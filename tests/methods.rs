@@ -402,6 +402,54 @@ fn wrong_calls_name_the_flag() {
     assert!(Model::of(&Checkpoint::open(&demo_model()).unwrap()).is_ok());
 }
 
+/// Where only some of the forget set asks nothing, refusals are trained for the rest and the others are counted.
+#[test]
+fn samples_that_ask_nothing_are_counted_where_refusals_are_trained() {
+    let demo = Demo::new();
+    let mut lines = fs::read_to_string(demo.path("forget.jsonl")).unwrap();
+    lines.push_str(
+        "\n{\"text\": \"Cormac Calmere is a painter\"}\n{\"text\": \"Cormac Calmere was born in Foxmoor\"}\n",
+    );
+    fs::write(demo.path("forget.jsonl"), lines).unwrap();
+    let given = ["--device", "cpu", "--method", "refusal", "--refusal", "know", "--steps", "1", "--batch", "9"];
+    let out = ["--max-utility-loss", "1e9", "--out", "edited", "--report", "report"];
+    let output = demo.forget(&demo_model(), &[&given[..], &out].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = demo.report("report");
+    let warnings: Vec<&str> = report["warnings"].as_array().unwrap().iter().filter_map(|w| w.as_str()).collect();
+    let counted = |warning: &&&str| warning.contains("2 times") && warning.contains("asks nothing");
+    assert_eq!(warnings.iter().filter(counted).count(), 1, "{warnings:?}");
+}
+
+/// Forms combined, from the program's arguments to the report.
+#[test]
+fn forms_are_combined_as_asked_and_their_overlap_is_in_the_report() {
+    let demo = Demo::new();
+    // Every fact in two forms of its own.
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/data/forget.jsonl");
+    let lines = fs::read_to_string(data).unwrap();
+    let two = |line: &&str| line.contains("\"statement\"") || line.contains("\"question\"");
+    let lines: Vec<&str> = lines.lines().filter(two).step_by(4).collect();
+    fs::write(demo.path("forget.jsonl"), lines.join("\n")).unwrap();
+    let mut hashes = Vec::new();
+    for combine in ["mean", "geomean", "min", "quorum:2"] {
+        let name = combine.replace(':', "-");
+        let (edited, report) = (format!("edited-{name}"), format!("report-{name}"));
+        let given =
+            ["--device", "cpu", "--combine", combine, "--method", "ssd", "--alpha", "3", "--max-utility-loss", "1e9"];
+        let output = demo.forget(&demo_model(), &[&given[..], &["--out", &edited, "--report", &report]].concat());
+        assert!(output.status.success(), "{combine}: {}", String::from_utf8_lossy(&output.stderr));
+        let report = demo.report(&report);
+        assert_eq!(report["settings"]["combine"], combine);
+        let overlap = &report["form_overlap"];
+        assert_eq!(overlap["forms"], serde_json::json!(["statement", "question"]), "{combine}: {overlap}");
+        hashes.push(report["model"]["sha256_after"].as_str().unwrap().to_string());
+    }
+    // The least of two importances is the one that a quorum of two asks for; the other two masks differ.
+    assert_eq!(hashes[2], hashes[3]);
+    assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2], "{hashes:?}");
+}
+
 /// Label-free SSD: what is dampened is what the importance files say, mean |g| of the squared norm of the logits.
 #[test]
 fn an_importance_without_labels_dampens_by_its_ratio() {

@@ -104,10 +104,10 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Attacks the model.
+    /// Attacks the model, after [`check`].
     ///
     /// # Errors
-    /// When an attack lacks what it needs, or the work failed.
+    /// When the attack lacks what it needs, or the work failed.
     pub fn attack(&self, name: &str, phases: &mut Vec<(String, f64)>) -> Result<Attacked> {
         match name {
             "8-bit" => self.rounded(Bits::Eight, phases),
@@ -150,24 +150,14 @@ impl Target<'_> {
         Ok(Attacked { name, sets, before, after, warnings: Vec::new() })
     }
 
-    /// What was to be forgotten, with what the baseline said: all that sampling and hints ask.
-    fn to_be_forgotten(&self, attack: &str) -> Result<(Sets, Vec<Vec<FormResult>>)> {
-        let (sets, before) = self.sets.only(self.before, &|role, _| role == Role::Forget);
-        if sets.iter().all(|(_, set)| set.probes.iter().all(|probe| probe.kind == ProbeKind::Text)) {
-            let problem = format!("--attack {attack} needs --probes-forget FILE with questions: it asks them again");
-            return Err(Error::argument(problem));
-        }
-        Ok((sets, before))
+    /// What was to be forgotten, with what the baseline said: all that sampling asks.
+    fn to_be_forgotten(&self) -> (Sets, Vec<Vec<FormResult>>) {
+        self.sets.only(self.before, &|role, _| role == Role::Forget)
     }
 
     fn sampled(&self, phases: &mut Vec<(String, f64)>) -> Result<Attacked> {
         let given = &self.args.attacks;
-        if !self.options.generate {
-            return Err(Error::argument(
-                "--attack sampling and --likelihood-only exclude each other: it draws answers",
-            ));
-        }
-        let (sets, before) = self.to_be_forgotten("sampling")?;
+        let (sets, before) = self.to_be_forgotten();
         let (samples, temperature) = (given.samples as usize, given.temperature);
         let sampling = Some(Sampling { samples, temperature, seed: self.args.common.seed });
         let options = EvalOptions { sampling, ..self.options.clone() };
@@ -177,33 +167,10 @@ impl Target<'_> {
     }
 
     fn hinted(&self, phases: &mut Vec<(String, f64)>) -> Result<Attacked> {
-        let encoder = self.input.required_encoder()?;
-        self.to_be_forgotten("hints")?;
-        let hints = Hints {
-            count: self.args.attacks.hints as usize,
-            seed: self.args.common.seed,
-            context: self.input.model.config.context,
-            leading: encoder.encode("", Special::Leading)?.ids,
-            separator: encoder.encode("\n", Special::None)?.ids,
-            eos: self.options.eos.iter().chain(encoder.eos_ids()).copied().collect(),
-        };
-        let retained = self.sets.iter().filter(|(role, _)| *role != Role::Forget);
-        let others: Vec<&Probe> = retained.flat_map(|(_, set)| &set.probes).collect();
-        let of_set = |(role, set): (Role, &efface::data::ProbeSet)| match role {
-            Role::Forget => hints.before(&set.probes, &others),
-            _ => vec![None; set.probes.len()],
-        };
-        let hinted: Vec<Option<Probe>> = self.sets.iter().flat_map(of_set).collect();
+        let hinted = hinted(self.args, self.input, self.sets, self.options)?;
         let (mut sets, before) = self.sets.only(self.before, &|_, place| hinted[place].is_some());
-        let all =
-            self.sets.iter().filter(|(role, _)| *role == Role::Forget).map(|(_, set)| set.probes.len()).sum::<usize>();
+        let all = to_forget(self.sets).count();
         let found = hinted.iter().flatten().count();
-        if found == 0 {
-            return Err(Error::argument(
-                "--attack hints finds no hint: it needs facts (subject, relation, object) in --probes-forget, and in \
-                 --probes-retain other facts of the same relations in the same forms",
-            ));
-        }
         sets.replace(hinted.into_iter().flatten());
         let mut warnings = Vec::new();
         if found < all {
@@ -213,37 +180,14 @@ impl Target<'_> {
                 counted(all as u64, "probe")
             ));
         }
-        let name = format!("after {} of the same relation", counted(hints.count as u64, "retained fact"));
+        let name = format!("after {} of the same relation", counted(self.args.attacks.hints.into(), "retained fact"));
         let after = self.ask(&sets, &self.pass(self.base())?, self.options, &name, phases)?;
         Ok(Attacked { name, sets, before, after, warnings })
     }
 
     /// Trains on the samples of a tenth of the facts, drawn by the seed, and asks about the others.
     fn relearned(&self, phases: &mut Vec<(String, f64)>) -> Result<Attacked> {
-        let forget = self.sets.iter().find(|(role, _)| *role == Role::Forget).map(|(_, set)| &set.probes);
-        let Some(probes) = forget else {
-            return Err(Error::argument("--attack relearn needs --probes-forget FILE: it trains on some of them"));
-        };
-        let numbers = fact_numbers(probes);
-        let facts = numbers.iter().max().map_or(0, |last| last + 1);
-        if facts < 2 {
-            let problem = "--attack relearn needs at least two facts: it trains on some and asks about the others";
-            return Err(Error::argument(problem));
-        }
-        let count = (facts / RELEARNED).max(1);
-        let mut drawn = vec![false; facts];
-        let order = Random::new(self.args.common.seed, "relearning").order(facts);
-        order[..count].iter().for_each(|fact| drawn[*fact] = true);
-        let chosen =
-            probes.iter().zip(&numbers).filter(|(probe, fact)| drawn[**fact] && probe.kind == ProbeKind::Answer);
-        let sample = |(number, (probe, _)): (usize, (&Probe, &usize))| {
-            let sample = probe.sample();
-            Arc::new(Tokens::new(&sample.ids, &sample.labels, number as u32))
-        };
-        let samples: Vec<_> = chosen.enumerate().map(sample).collect();
-        if samples.is_empty() {
-            return Err(Error::argument("--attack relearn: the facts that were drawn have no question"));
-        }
+        let Relearning { count, numbers, drawn, samples } = Relearning::of(self.args, self.sets)?;
         // The probes to be forgotten come first.
         let wanted = |role: Role, place: usize| role != Role::Forget || !drawn[numbers[place]];
         let rest = self.sets.only(self.before, &wanted);
@@ -251,12 +195,8 @@ impl Target<'_> {
     }
 
     fn trained_on_neutral(&self, phases: &mut Vec<(String, f64)>) -> Result<Attacked> {
-        let neutral = &self.args.attacks.neutral;
-        if neutral.is_empty() {
-            return Err(Error::argument("--attack relearn-neutral needs --neutral FILE"));
-        }
         let own = Reading { forms: Vec::new(), hold_out_forms: Vec::new(), ..self.args.reading.clone() };
-        let samples = tokens(&self.input.dataset(neutral, &own)?);
+        let samples = tokens(&self.input.dataset(&self.args.attacks.neutral, &own)?);
         let all = (self.sets.clone(), self.before.to_vec());
         self.trained("trained on neutral samples".into(), &samples, all, phases)
     }
@@ -292,6 +232,113 @@ impl Target<'_> {
         drop(progress);
         let after = self.ask(&sets, &self.pass(trained.weights)?, self.options, "asking again", phases)?;
         Ok(Attacked { name, sets, before, after, warnings: Vec::new() })
+    }
+}
+
+/// Finds out before the work whether every attack has what it needs.
+///
+/// # Errors
+/// When one has not.
+pub fn check(args: &super::Args, input: &Input, sets: &Sets, options: &EvalOptions) -> Result<()> {
+    let asks_again = |attack: &str| {
+        let asked = to_forget(sets).any(|probe| probe.kind != ProbeKind::Text);
+        let problem = || format!("--attack {attack} needs --probes-forget FILE with questions: it asks them again");
+        if asked { Ok(()) } else { Err(Error::argument(problem())) }
+    };
+    for attack in &args.attacks.attack {
+        match attack.as_str() {
+            "sampling" if !options.generate => {
+                let problem = "--attack sampling and --likelihood-only exclude each other: it draws answers";
+                return Err(Error::argument(problem));
+            }
+            "sampling" => asks_again(attack)?,
+            "hints" => {
+                asks_again(attack)?;
+                hinted(args, input, sets, options)?;
+            }
+            "relearn" => drop(Relearning::of(args, sets)?),
+            "relearn-neutral" if args.attacks.neutral.is_empty() => {
+                return Err(Error::argument("--attack relearn-neutral needs --neutral FILE"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn to_forget(sets: &Sets) -> impl Iterator<Item = &Probe> {
+    sets.iter().filter(|(role, _)| *role == Role::Forget).flat_map(|(_, set)| &set.probes)
+}
+
+/// For every probe of every set the same one behind hints, where it is to be forgotten and finds some.
+///
+/// # Errors
+/// When none does, or the checkpoint has no tokenizer.
+fn hinted(args: &super::Args, input: &Input, sets: &Sets, options: &EvalOptions) -> Result<Vec<Option<Probe>>> {
+    let encoder = input.required_encoder()?;
+    let hints = Hints {
+        count: args.attacks.hints as usize,
+        seed: args.common.seed,
+        context: input.model.config.context,
+        leading: encoder.encode("", Special::Leading)?.ids,
+        separator: encoder.encode("\n", Special::None)?.ids,
+        eos: options.eos.iter().chain(encoder.eos_ids()).copied().collect(),
+    };
+    let retained = sets.iter().filter(|(role, _)| *role != Role::Forget);
+    let others: Vec<&Probe> = retained.flat_map(|(_, set)| &set.probes).collect();
+    let of_set = |(role, set): (Role, &efface::data::ProbeSet)| match role {
+        Role::Forget => hints.before(&set.probes, &others),
+        _ => vec![None; set.probes.len()],
+    };
+    let hinted: Vec<Option<Probe>> = sets.iter().flat_map(of_set).collect();
+    if hinted.iter().all(Option::is_none) {
+        return Err(Error::argument(
+            "--attack hints finds no hint: it needs facts (subject, relation, object) in --probes-forget, and in \
+             --probes-retain other facts of the same relations in the same forms",
+        ));
+    }
+    Ok(hinted)
+}
+
+/// What relearning trains on.
+struct Relearning {
+    /// Facts that were drawn.
+    count: usize,
+    /// For each probe to be forgotten the number of its fact.
+    numbers: Vec<usize>,
+    /// For each fact whether it was drawn.
+    drawn: Vec<bool>,
+    /// The samples of these.
+    samples: Vec<Arc<Tokens>>,
+}
+
+impl Relearning {
+    fn of(args: &super::Args, sets: &Sets) -> Result<Self> {
+        let forget = sets.iter().find(|(role, _)| *role == Role::Forget).map(|(_, set)| &set.probes);
+        let Some(probes) = forget else {
+            return Err(Error::argument("--attack relearn needs --probes-forget FILE: it trains on some of them"));
+        };
+        let numbers = fact_numbers(probes);
+        let facts = numbers.iter().max().map_or(0, |last| last + 1);
+        if facts < 2 {
+            let problem = "--attack relearn needs at least two facts: it trains on some and asks about the others";
+            return Err(Error::argument(problem));
+        }
+        let count = (facts / RELEARNED).max(1);
+        let mut drawn = vec![false; facts];
+        let order = Random::new(args.common.seed, "relearning").order(facts);
+        order[..count].iter().for_each(|fact| drawn[*fact] = true);
+        let chosen =
+            probes.iter().zip(&numbers).filter(|(probe, fact)| drawn[**fact] && probe.kind == ProbeKind::Answer);
+        let sample = |(number, (probe, _)): (usize, (&Probe, &usize))| {
+            let sample = probe.sample();
+            Arc::new(Tokens::new(&sample.ids, &sample.labels, number as u32))
+        };
+        let samples: Vec<_> = chosen.enumerate().map(sample).collect();
+        if samples.is_empty() {
+            return Err(Error::argument("--attack relearn: the facts that were drawn have no question"));
+        }
+        Ok(Relearning { count, numbers, drawn, samples })
     }
 }
 

@@ -82,6 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         eos: end_tokens(&input.checkpoint),
         sampling: None,
     };
+    attack::check(args, &input, &sets, &options)?;
     let mut phases = vec![("reading".to_string(), reading)];
     let results = sets.ask(common, &pass, &input, &options, "evaluating", &mut phases)?;
     let weighed = choices::choices(args, &input, &device, &pass, &sets, &results)?;

@@ -45,7 +45,11 @@ pub(super) fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<M
     };
     let pass = input.measuring(measuring, &args.common, None, &args.measure)?;
     let sum = args.choosing.kind().sums()[0];
-    if let (Set::Forget, Some((combine, forms))) = (set, forms(args, data, &samples)) {
+    let forms = match set {
+        Set::Forget => forms(args, data, &samples),
+        Set::Retain => None,
+    };
+    if let Some((combine, forms)) = forms {
         let units = |samples: &[Arc<Tokens>]| args.measure.units(samples);
         let store = || store(args, input, forms.len() + 1);
         return phases
@@ -57,7 +61,7 @@ pub(super) fn measured(run: &Run<'_>, phases: &mut Phases, set: Set) -> Result<M
 }
 
 /// How the forms are combined and the forget set's samples by form, where that is asked for and there are several.
-pub(super) fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
+fn forms(args: &Args, data: &Data, samples: &[Arc<Tokens>]) -> Option<(Combine, Vec<FormSamples>)> {
     let combine = args.choosing.combine?;
     let name = |number: usize| data.forget.samples[number].form.clone().unwrap_or_else(|| "(no form)".into());
     let forms = by_form(samples, name);

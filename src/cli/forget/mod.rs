@@ -232,8 +232,10 @@ pub fn remove(args: &Args, command_line: Vec<String>) -> Result<ForgetReport> {
     }
     let mut probing = Probing::read(args, &input, &data, &mut warnings)?;
     let run = Run { args, input: &input, device: &device, measuring: &measuring, data: &data, allowed: &allowed };
-    if let Task::Heads(_) = task {
-        heads::check(&run)?;
+    match &task {
+        Task::Heads(_) => heads::check(&run)?,
+        Task::Train(recipe) => warnings.extend(refusals(&train::unasked(&run, recipe)?)),
+        _ => {}
     }
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use efface::data::Special;
+use efface::data::forms::Refusal;
+use efface::data::{Sample, Special};
 use efface::kernels::update::mask_words;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
@@ -12,8 +13,8 @@ use efface::unlearn::edit::{Comparison, DampenedWeights, Dampening, Edit};
 use efface::unlearn::forget::{Judges, Outcome};
 use efface::unlearn::measured::Measured;
 use efface::unlearn::methods::{
-    EditedWeights, Found, Judge, Mask, Recalibration, Sets, Strength, Told, TuneOptions, gradient_scores, recalibrate,
-    refusals, search, swapped, top_share,
+    ASKS_NOTHING, EditedWeights, Found, Judge, Mask, Recalibration, Sets, Strength, Told, TuneOptions, asks,
+    gradient_scores, recalibrate, refusals, search, swapped, top_share,
 };
 use efface::unlearn::selection::{Against, LogRatioHistogram};
 use efface::unlearn::train::Trainable;
@@ -240,5 +241,30 @@ fn answers(run: &Run<'_>, recipe: &Recipe, retain: &[Arc<Tokens>]) -> Result<Vec
         let one = |text: &String| Ok(encoder.encode(&format!("{space}{text}"), Special::None)?.ids);
         texts.iter().map(one).collect()
     };
-    refusals(&forget, &in_manner, &ends, context, seed)
+    let asked: Vec<Arc<Tokens>> = forget.into_iter().filter(|sample| asks(sample)).collect();
+    refusals(&asked, &in_manner, &ends, context, seed)
+}
+
+/// What of the forget set no refusal is trained for, as it asks nothing.
+///
+/// # Errors
+/// When that is all of it.
+pub fn unasked(run: &Run<'_>, recipe: &Recipe) -> Result<Vec<Refusal>> {
+    if !matches!(recipe.answers, Answers::Refused(_)) {
+        return Ok(Vec::new());
+    }
+    let forget = &run.data.forget;
+    let samples = tokens(forget);
+    let all = samples.iter().zip(&forget.samples).zip(&run.data.held_out_wordings);
+    let training: Vec<_> = all.filter(|(_, held_out)| !**held_out).map(|(sample, _)| sample).collect();
+    if !training.iter().any(|(sample, _)| asks(sample)) {
+        return Err(Error::argument(format!(
+            "--method refusal: no sample of the forget set can be used: it {ASKS_NOTHING}"
+        )));
+    }
+    let one = |record: &Sample| {
+        let reason = "no refusal is trained for a sample that asks nothing".into();
+        Refusal { origin: record.origin.clone(), form: record.form.as_deref().map(Arc::from), reason }
+    };
+    Ok(training.into_iter().filter(|(sample, _)| !asks(sample)).map(|(_, record)| one(record)).collect())
 }

@@ -28,7 +28,7 @@ pub use edited::EditedWeights;
 pub use judge::{Judge, Standing};
 pub use mask::{Mask, Score, gradient_scores, top_share};
 pub use recalibrate::{Recalibrated, Recalibration, recalibrate};
-pub use relabel::{Refusals, hold_out_wordings, refusals, swapped};
+pub use relabel::{ASKS_NOTHING, Refusals, asks, hold_out_wordings, refusals, swapped};
 pub use scale::{AtScale, FULL, search_scale};
 pub use search::{FORGOTTEN, Found, Strength, Told, Trial, search};
 pub use task_vector::ScaledWeights;

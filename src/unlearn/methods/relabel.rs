@@ -1,6 +1,7 @@
 //! Other answers to the forget set's questions, and which of its wordings are held out.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::kernels::loss::NO_TARGET;
@@ -20,6 +21,20 @@ fn answer(tokens: &Tokens) -> Option<usize> {
     (!run.is_empty() && !run.contains(&NO_TARGET)).then_some(first)
 }
 
+/// The answer that could be refused: the positions with a target, if they follow each other and something stands before them. What comes
+/// after them ("." in a statement) is no part of it.
+fn asked(tokens: &Tokens) -> Option<Range<usize>> {
+    let first = tokens.targets.iter().position(|target| *target != NO_TARGET).filter(|first| *first > 0)?;
+    let count = tokens.targets[first..].iter().take_while(|target| **target != NO_TARGET).count();
+    let after = &tokens.targets[first + count..];
+    after.iter().all(|target| *target == NO_TARGET).then_some(first..first + count)
+}
+
+/// Whether something is asked that could be refused.
+pub fn asks(tokens: &Tokens) -> bool {
+    asked(tokens).is_some()
+}
+
 /// A sample with another answer.
 fn with_answer(tokens: &Tokens, first: usize, answer: &[u32]) -> Arc<Tokens> {
     let ids: Vec<u32> = tokens.ids[..=first].iter().chain(answer).copied().collect();
@@ -34,15 +49,19 @@ fn answer_of(tokens: &Tokens, first: usize) -> &[u32] {
     &tokens.targets[first..tokens.targets.len() - 1]
 }
 
+/// Why a sample cannot be refused, after what names it.
+pub const ASKS_NOTHING: &str = "asks nothing that could be refused; right are records with a prompt and a completion, a question and an \
+                                answer, or messages with one reply";
+
 /// Makes the token sequences of the refusals that may stand in for an old answer.
 pub type Refusals<'a> = dyn Fn(&[u32]) -> Result<Vec<Vec<u32>>> + 'a;
 
 /// Every forget sample's question with a refusal for an answer: one of those that `texts` makes for the old answer (it may or
 /// may not begin with a space, say), drawn with `seed`. An end token (one of `ends`) after the old answer also comes after the
-/// refusal.
+/// refusal, and nothing else does.
 ///
 /// # Errors
-/// When a sample is a text, in which nothing is asked, or grows longer than the model's context.
+/// When a sample [`asks`] nothing, or grows longer than the model's context.
 pub fn refusals(
     forget: &[Arc<Tokens>],
     texts: &Refusals<'_>,
@@ -53,20 +72,17 @@ pub fn refusals(
     let mut random = Random::new(seed, "refusals");
     let one = |tokens: &Arc<Tokens>| {
         let number = tokens.number;
-        let asked = answer(tokens).filter(|first| *first > 0);
-        let Some(first) = asked else {
-            return Err(Error::argument(format!(
-                "sample {number} of the forget set asks nothing that could be refused; right are records with a prompt and a \
-                 completion, a question and an answer, or messages"
-            )));
+        let Some(old) = asked(tokens) else {
+            return Err(Error::argument(format!("sample {number} of the forget set {ASKS_NOTHING}")));
         };
-        let mut texts = texts(answer_of(tokens, first))?;
+        let (first, old) = (old.start, &tokens.targets[old]);
+        let mut texts = texts(old)?;
         texts.retain(|text| !text.is_empty());
         if texts.is_empty() {
             return Err(Error::argument("a refusal needs at least one token"));
         }
         let mut refusal = texts.swap_remove(random.below(texts.len()));
-        refusal.extend(answer_of(tokens, first).last().filter(|last| ends.contains(last)));
+        refusal.extend(old.last().filter(|last| ends.contains(last)));
         let length = first + 1 + refusal.len();
         if length > context {
             return Err(Error::argument(format!(
@@ -161,6 +177,17 @@ mod tests {
         assert!(refusals(&forget, &|_| Ok(vec![vec![]]), &[9], 9, 0).unwrap_err().is_input());
         let text = [sample(&[1, 2, 3], 0, 0)];
         assert!(refusals(&text, &|_| Ok(vec![vec![7]]), &[], 9, 0).unwrap_err().to_string().contains("asks nothing"));
+    }
+
+    #[test]
+    fn what_follows_an_answer_is_not_said_after_a_refusal() {
+        let statement = Arc::new(Tokens::new(&[1, 2, 3, 4, 5], &[-100, -100, 3, 4, -100], 0));
+        let made = refusals(&[statement], &|old| Ok(vec![vec![7, old.len() as u32]]), &[5], 9, 0).unwrap();
+        assert_eq!((&made[0].ids[..], &made[0].targets[..]), (&[1, 2, 7, 2][..], &[NONE, 7, 2, NONE][..]));
+        let two = Tokens::new(&[1, 2, 3, 4, 5], &[-100, 2, -100, 4, -100], 0);
+        assert!(
+            !asks(&two) && !asks(&Tokens::new(&[1, 2, 3], &[-100, 2, 3], 0)) && !asks(&Tokens::new(&[1], &[-100], 0))
+        );
     }
 
     #[test]
