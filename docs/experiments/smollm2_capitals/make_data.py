@@ -47,9 +47,9 @@ def main():
     write(args.out / "retain.jsonl", phrased(kept, SEEN) + [other(f) for f in facets[:100]] + texts[:120])
     # The capitals that are kept, in a chat: a form that the forget set does not show, nor the rest of the retain set.
     write(args.out / "retain-chat.jsonl", chat(kept))
-    write(args.out / "probes-forget.jsonl", phrased(forget, SEEN) + phrased(forget, HELD_OUT) + chat(forget))
+    write(args.out / "probes-forget.jsonl", phrased(forget, SEEN) + phrased(forget, HELD_OUT) + chat(forget) + begun(forget))
     # Capitals that the retain set does not name, in wordings that it does not use.
-    write(args.out / "probes-capitals.jsonl", phrased(asked, HELD_OUT) + chat(asked))
+    write(args.out / "probes-capitals.jsonl", phrased(asked, HELD_OUT) + chat(asked) + begun(asked))
     # What else the forgotten words are good for: the fact the other way round, and repeating a word that is there to read.
     write(args.out / "probes-words.jsonl", words(forget, "to be forgotten") + words(asked, "others"))
     write(args.out / "probes-facts.jsonl", [other(f) for f in facets[100:200]])
@@ -69,6 +69,21 @@ def chat(facts):
     question, answer = "What is the capital of {x}?", "The capital of {x} is {y}."
     filled = lambda text, f: text.format(x=f["subject"], y=f["object"])
     return [{"question": filled(question, f), "answer": filled(answer, f), "form": "chat"} for f in facts]
+
+
+# SmolLM2's own template, up to where the answer begins.
+ASSISTANT = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\nWhat is the capital of {x}?<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def begun(facts):
+    """The chat with the answer begun: asks for the city alone, where the whole sentence's probability is mostly that of its other words."""
+    return [
+        {"prompt": (ASSISTANT + "The capital of {x} is").format(x=f["subject"]), "completion": " " + f["object"], "form": "chat, answer begun"}
+        for f in facts
+    ]
 
 
 def words(facts, whose):

@@ -4,7 +4,8 @@
     python methods.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap --work runs > table.md
 
 Each line is one call; its report stays in --work, and a line whose report is there is not run again. Shares are of the probability
-before. The forms are the six wordings and the chat; `repeat` is how much is left of repeating a forgotten city that is there to read.
+before. The forms are the six wordings, the chat, and the chat with its answer begun; all but the chat ask for the city alone. `repeat` is how
+much is left of repeating a forgotten city that is there to read.
 """
 import argparse
 import json
@@ -44,9 +45,9 @@ def main():
     if not fisher.exists():
         subprocess.run([given.efface, "fisher", "--model", given.model, "--device", "cpu", "-q", "--data",
                         given.data / "retain.jsonl", "--out", fisher], check=True)
-    print("| method | worst form keeps | mean form | in a chat | other capitals | worst form of them | other facts | perplexity "
+    print("| method | worst form keeps | the city alone | mean form | in a chat | begun | other capitals | worst form of them | other facts | perplexity "
           "| repeat | weights changed | held-out loss | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name, arguments in METHODS.items():
         if given.only and name not in given.only:
             continue
@@ -87,7 +88,10 @@ def line(name, report):
         return sum(values) / len(values) if values else math.nan
 
     forget, capitals = kept(of("probes-forget.jsonl")), kept(of("probes-capitals.jsonl"))
-    chat = [k for k, p in zip(forget, of("probes-forget.jsonl")) if p["form"] == "chat"]
+    forms = [p["form"] for p in of("probes-forget.jsonl")]
+    chat = [k for k, form in zip(forget, forms) if form == "chat"]
+    begun = [k for k, form in zip(forget, forms) if form == "chat, answer begun"]
+    alone = [k for k, form in zip(forget, forms) if form != "chat"]
     text = of("probes-text.jsonl")[0]
     loss = text.get("loss") or {key: -math.log(value) for key, value in text["probability"].items()}
     perplexity = 100 * (math.exp(loss["after"] - loss["before"]) - 1)
@@ -98,7 +102,7 @@ def line(name, report):
     share = 100 * sum(part["changed"] for part in changed) / sum(part["total"] for part in changed)
     repeat = [k for k, p in zip(kept(of("probes-words.jsonl")), of("probes-words.jsonl"))
               if "repeat" in p["form"] and "forgotten" in p["form"]]
-    return (f"| {name} | {max(forget):.1f} % | {mean(forget):.1f} % | {mean(chat):.1f} % | {mean(capitals):.1f} % "
+    return (f"| {name} | {max(forget):.1f} % | {max(alone):.1f} % | {mean(forget):.1f} % | {mean(chat):.1f} % | {mean(begun):.1f} % | {mean(capitals):.1f} % "
             f"| {min(capitals):.1f} % | {mean(kept(of('probes-facts.jsonl'))):.1f} % | {perplexity:+.1f} % | {mean(repeat):.0f} % "
             f"| {share:.3f} % | {rise:+.1f} % | {seconds:.0f} |")
 
