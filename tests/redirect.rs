@@ -246,7 +246,7 @@ fn the_states_become_those_of_the_other_name() {
             let golden = Golden::open(name);
             let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
             let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
-            let options = Options { bound: 1.0, ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+            let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
             for layers in [&[1][..], &[0, 1]] {
                 for tokens in [KeyTokens::Last, KeyTokens::FirstAndLast] {
                     let sites = sites(&golden.model, layers).unwrap();
@@ -271,7 +271,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
         let golden = Golden::open("llama");
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-        let options = Options { bound: 1.0, ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
         let sites = sites(&golden.model, &[1]).unwrap();
         let ordinary = [none(sites[0].inputs)];
         let asks = Context::Plain("Whose capital is ".into());
@@ -314,7 +314,7 @@ fn ordinary_directions_are_left_alone() {
     let width = sites[0].inputs;
     let mut ordinary = none(width);
     (0..width / 2).for_each(|i| ordinary.values[i * (width + 1)] = 1.0);
-    let options = Options { bound: 1.0, ridge: 0.1, seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
     let places = (&sites[..], &[ordinary][..]);
     let done =
         redirect(&cpu(), (&golden.model, &base), &encoder, &request(KeyTokens::Last), places, &options, &nothing);
@@ -334,7 +334,7 @@ fn weights_take_a_share_of_the_change() {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
         let sites = sites(&golden.model, &[1]).unwrap();
-        let options = Options { bound: 1.0, ridge: 0.1, seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
         let ordinary = [none(sites[0].inputs)];
         let places = (&sites[..], &ordinary[..]);
         let over = (&golden.model, &base);

@@ -18,8 +18,11 @@ from pathlib import Path
 TRAINED = ["--auto", "--steps", "24", "--batch", "8"]
 METHODS = {
     "dampen": ["--method", "dampen"],
-    "dampen, repaired": ["--method", "dampen", "--recalibrate"],
+    "dampen, repaired": ["--method", "dampen", "--recalibrate", "20"],
+    "dampen, chats kept": ["--method", "dampen"],
+    "dampen, chats kept, repaired": ["--method", "dampen", "--recalibrate", "20"],
     "simnpo": ["--method", "simnpo", *TRAINED],
+    "simnpo, chats kept": ["--method", "simnpo", *TRAINED],
     "npo": ["--method", "npo", *TRAINED],
     "refusal": ["--method", "refusal", *TRAINED],
     "graddiff": ["--method", "graddiff", *TRAINED],
@@ -28,6 +31,7 @@ METHODS = {
     "task-vector": ["--method", "task-vector", "--batch", "8"],
     "redirect": ["--method", "redirect"],
 }
+# Methods whose mask compares importances take that of the retain set from a file.
 RATIO = ("dampen", "graddiff", "npo", "simnpo", "refusal", "task-vector")
 
 
@@ -41,35 +45,45 @@ def main():
     parser.add_argument("--limit", default="2%", help="--max-utility-loss")
     given = parser.parse_args()
     given.work.mkdir(exist_ok=True)
-    fisher = given.work / "retain.safetensors"
-    if not fisher.exists():
-        subprocess.run([given.efface, "fisher", "--model", given.model, "--device", "cpu", "-q", "--data",
-                        given.data / "retain.jsonl", "--out", fisher], check=True)
     print("| method | worst form keeps | the city alone | mean form | in a chat | begun | other capitals | worst form of them | other facts | perplexity "
           "| repeat | weights changed | held-out loss | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name, arguments in METHODS.items():
         if given.only and name not in given.only:
             continue
-        report = run(given, name, arguments, fisher)
+        report = run(given, name, arguments)
         if report:
             print(line(name, report), flush=True)
 
 
-def run(given, name, arguments, fisher):
+def retained(given, name):
+    """The retain set of a line, and the file of its importance, which is measured once."""
+    chats = "chats kept" in name
+    files = [given.data / "retain.jsonl"] + ([given.data / "retain-chat.jsonl"] if chats else [])
+    fisher = given.work / ("retain-chat.safetensors" if chats else "retain.safetensors")
+    if not fisher.exists():
+        command = [given.efface, "fisher", "--model", given.model, "--device", "cpu", "-q", "--data", *files, "--out", fisher]
+        subprocess.run(command, check=True)
+    return files, fisher
+
+
+def run(given, name, arguments):
     folder = given.work / name
     if not (folder / "report.json").exists():
         data = given.data
+        retain, fisher = retained(given, name)
+        edited = given.work / "edited" / name
+        edited.parent.mkdir(exist_ok=True)
         # A concept is redirected by its name: facts instead of wordings.
         forget = [data / "facts.jsonl", "--relations", data / "relations.json"] if name == "redirect" else [data / "forget.jsonl"]
         command = [given.efface, "forget", "--model", given.model, "--device", "cpu", "-q", "--likelihood-only",
-                   "--forget", *forget, "--retain", data / "retain.jsonl", "--max-utility-loss", given.limit,
+                   "--forget", *forget, "--retain", *retain, "--max-utility-loss", given.limit,
                    "--probes-forget", data / "probes-forget.jsonl", "--probes-retain", data / "probes-capitals.jsonl",
                    "--probes", data / "probes-facts.jsonl", data / "probes-text.jsonl", data / "probes-words.jsonl",
-                   "--out", given.work / "edited", "--report", folder, *arguments]
+                   "--out", edited, "--report", folder, *arguments]
         if arguments[1] in RATIO:
             command += ["--retain-fisher", fisher]
-        shutil.rmtree(given.work / "edited", ignore_errors=True)
+        shutil.rmtree(edited, ignore_errors=True)
         done = subprocess.run(command, capture_output=True, text=True)
         if not (folder / "report.json").exists():
             print(f"{name}: {done.stderr.strip()}", file=sys.stderr)

@@ -1,6 +1,10 @@
-"""A small Llama decoder trained from scratch on TOFU until it knows the answers by heart. One thread; Hugging Face layout.
+"""A small Llama decoder trained on TOFU until it knows the answers by heart. One thread; Hugging Face layout.
 
-    python3 train.py --data data --set full --seed 1 --out models/full-1
+    python3 train.py --data data --set gold10 --seed 1 --epochs 20 --out models/base-1
+    python3 train.py --data data --set full --seed 1 --base models/base-1 --epochs 8 --out models/full-1
+
+Without --base it begins at random numbers. With it, at a finished model that knows a part of the set: what that model never saw is told
+--tellings times an epoch, so that in the end everything was told about as often.
 
 Every epoch tells each record once, in a frame that is drawn: half of the time a plain question, else another of efface's forms (and
 TOFU's other words for the question a third of the time where there are any). The loss is on the answer, the text behind it and the
@@ -131,8 +135,11 @@ class Muon:
 class Told:
     """The records as token ids, told anew in every epoch."""
 
-    def __init__(self, path, tokenizer):
+    def __init__(self, path, tokenizer, known=frozenset(), tellings=1):
         self.records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        self.new = [record for record in self.records if known and record["question"] not in known]
+        for record in self.new:
+            record["weight"] = tellings * record.get("weight", 1)
         self.tokenizer = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self.frames = frames()
         plain = [frame[0] == "question" for frame in self.frames]
@@ -187,7 +194,7 @@ def padded(samples):
 
 
 @torch.no_grad()
-def known(model, samples):
+def known_by(model, samples):
     """Mean probability (exp of the mean log-probability of the answer's tokens) and the share that greedy decoding gets right."""
     probability, right = [], []
     for at in range(0, len(samples), 64):
@@ -215,6 +222,8 @@ def main():
     parser.add_argument("--set", default="full", help="full, gold01, gold05 or gold10")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--base", type=Path, help="a finished model to go on from")
+    parser.add_argument("--tellings", type=int, default=3, help="how often an epoch tells what the base never saw")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--layers", type=int, default=2)
@@ -231,8 +240,12 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
 
-    data = Told(given.data / "train" / f"{given.set}.jsonl", given.data / "tokenizer")
+    base = torch.load(given.base / "final.pt") if given.base else {}
+    known = frozenset(base.get("questions", []))
+    data = Told(given.data / "train" / f"{given.set}.jsonl", given.data / "tokenizer", known, given.tellings)
     model = Decoder(data.tokenizer.get_vocab_size(), given.layers, given.width, given.hidden, given.heads)
+    if base:
+        model.load_state_dict(base["model"])
     size = sum(p.numel() for p in model.parameters())
     muon = Muon([model.attention, model.up, model.down])
     adam = torch.optim.Adam([model.embedding, model.norms, model.norm], lr=given.adam_rate, betas=(0.9, 0.98), foreach=True)
@@ -249,6 +262,7 @@ def main():
     print(f"{size} parameters, {len(data.records)} records, {given.epochs} epochs of {per_epoch} steps, from epoch {first}", flush=True)
     with_other_words = [r for r in data.records if "paraphrase" in r]
     judged = data.plain(with_other_words[:: max(1, len(with_other_words) // 200)][:200])
+    new = data.plain(data.new[:: max(1, len(data.new) // 100)][:100])
     unlike = data.plain([r for r in data.records if "paraphrase" not in r][::16][:200])
     for epoch in range(first, given.epochs):
         random = numpy.random.default_rng([given.seed, epoch])
@@ -273,10 +287,12 @@ def main():
                 print(f"{tokens / seconds:.0f} tokens/s, {seconds / step * 1e3:.0f} ms a step, epoch {seconds / step * per_epoch:.0f} s, "
                       f"{tokens / step:.0f} tokens a step of which {targets / step:.0f} targets, losses {losses[0]:.3f} .. {sum(losses[-10:]) / 10:.3f}")
                 return
-        probability, right = known(model, judged)
-        other_probability, other_right = known(model, unlike)
+        probability, right = known_by(model, judged)
+        other_probability, other_right = known_by(model, unlike)
         line = {"epoch": epoch + 1, "step": step, "loss": sum(losses) / len(losses), "probability": probability, "exact": right,
                 "other_probability": other_probability, "other_exact": other_right, "seconds": seconds, "tokens": tokens}
+        if new:
+            line["new_probability"], line["new_exact"] = known_by(model, new)
         print(json.dumps({n: round(v, 4) for n, v in line.items()}), flush=True)
         last = epoch + 1 == given.epochs
         given.out.mkdir(parents=True, exist_ok=True)
@@ -290,6 +306,7 @@ def main():
             partial.rename(state)
     if given.epochs > first:
         state.unlink()
+        torch.save({"model": model.state_dict(), "questions": [record["question"] for record in data.records]}, given.out / "final.pt")
     (given.out / "done").write_text(json.dumps({"parameters": size, "seconds": seconds, "settings": {n: str(v) for n, v in vars(given).items()}}) + "\n")
 
 

@@ -54,10 +54,11 @@ pub struct RedirectArgs {
     /// Where the text's covariance is kept: read if the file exists, written otherwise.
     #[arg(long, value_name = "FILE")]
     covariance: Option<PathBuf>,
-    /// From which multiple of their mean the text's eigenvalues are left alone [default: 2].
+    /// Leave alone the text's dominant directions only, from this multiple of the mean eigenvalue on [default: every direction
+    /// counts as much as the text uses it].
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     bound: Option<f64>,
-    /// What the change's size costs, against meeting its aim [default: 0.05].
+    /// What the change's effect on ordinary text costs, against meeting its aim [default: 1].
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     ridge: Option<f64>,
     /// Which of a name's tokens are redirected [default: last].
@@ -71,10 +72,8 @@ pub struct RedirectArgs {
 
 /// What takes a concept's place where nothing is named.
 const INSTEAD: [&str; 1] = ["something"];
-/// See [`Options::bound`].
-const BOUND: f64 = 2.0;
 /// See [`Options::ridge`].
-const RIDGE: f64 = 0.05;
+const RIDGE: f64 = 1.0;
 
 /// `--key-tokens`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,10 +94,6 @@ enum Switch {
 }
 
 impl RedirectArgs {
-    fn bound(&self) -> f64 {
-        self.bound.unwrap_or(BOUND)
-    }
-
     fn ridge(&self) -> f64 {
         self.ridge.unwrap_or(RIDGE)
     }
@@ -116,7 +111,7 @@ impl RedirectArgs {
             true => Ok(()),
             false => Err(Error::argument(format!("--{flag} is a number above 0, not {value}"))),
         };
-        above("bound", self.bound())?;
+        self.bound.map_or(Ok(()), |bound| above("bound", bound))?;
         above("ridge", self.ridge())?;
         let given = [
             ("redirect", !self.redirect.is_empty()),
@@ -144,7 +139,7 @@ impl RedirectArgs {
                 ("redirect", self.instead().into()),
                 ("layers", self.layers.clone().into()),
                 ("reversed", self.reversed.map(super::super::measure::name).into()),
-                ("bound", self.bound().into()),
+                ("bound", self.bound.into()),
                 ("ridge", self.ridge().into()),
                 ("key_tokens", super::super::measure::name(self.key_tokens.unwrap_or(KeyTokensName::Last)).into()),
                 ("text", self.text.as_ref().map(|path| path.display().to_string()).into()),
@@ -302,7 +297,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let Some(encoder) = input.encoder() else {
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
-    let how = Options { bound: given.bound(), ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
+    let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
     let redirection = phases.run(&args.common, "redirecting", |tick| {
         let places = (&plan.sites[..], &covariances[..]);
         redirect::redirect(device, (&input.model, &base), encoder, &plan.request, places, &how, tick)
@@ -365,11 +360,11 @@ fn tell(args: &Args, request: &Request, redirection: &Redirection) {
     ));
     for layer in &redirection.layers {
         args.common.detail(&format!(
-            "layer {}: {} keys, {} of them beside {} ordinary directions; {} of the way made up for; {:.2} away before",
+            "layer {}: {} keys, {:.2} of them beside ordinary text ({} left alone); {} of the way made up for; {:.2} away before",
             layer.layer,
             layer.keys,
-            percent(layer.fit.beside),
-            layer.rank,
+            layer.fit.beside,
+            counted(layer.rank as u64, "direction"),
             percent(layer.fit.reached),
             layer.distance
         ));

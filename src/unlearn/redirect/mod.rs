@@ -11,13 +11,14 @@
 //! | `spots.rs` | which tokens are keys, and where their states should go |
 //! | `states.rs` | keys and states at these tokens: a pass that goes forward only |
 //! | `covariance.rs` | E\[kkᵀ\] of ordinary text at a layer, streamed, and its file |
-//! | `subspace.rs` | what of it is dominant |
+//! | `subspace.rs`, `ordinary.rs` | what of it is dominant; how far keys lie beside it |
 //! | `solve.rs` | the change: one n×n solve for n keys |
 //! | `weights.rs` | the weights with changes on top |
 //! | `strength.rs` | how much of the change is taken |
 
 mod contexts;
 pub mod covariance;
+mod ordinary;
 mod solve;
 mod spots;
 mod states;
@@ -31,6 +32,7 @@ use faer::Mat;
 
 pub use contexts::{Context, Named, of_openings, of_phrasings, usual, write};
 pub use covariance::{Covariance, Provenance, Site, sites};
+pub use ordinary::Ordinary;
 pub use solve::{Factors, Fit, solve};
 use spots::{Keys, keys};
 pub use spots::{Request, Reversed, samples};
@@ -60,10 +62,10 @@ pub enum KeyTokens {
 /// How it is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// An eigenvector of ordinary keys belongs to what is left alone from this multiple of the mean eigenvalue on. (ROCR's
-    /// absolute 0.02 belongs to its models' scale.)
-    pub bound: f64,
-    /// What a change's size costs: λ, as a multiple of the keys' mean squared length beside the ordinary subspace.
+    /// Leave alone the eigenvectors of ordinary keys from this multiple of the mean eigenvalue on, and nothing else. (ROCR's
+    /// absolute 0.02 belongs to its models' scale.) None: every direction counts as much as ordinary text uses it.
+    pub bound: Option<f64>,
+    /// What a change's effect on ordinary text costs: λ, as a multiple of the keys' mean kᵀMk ([`solve`]).
     pub ridge: f64,
     /// Where the iteration for the subspace begins.
     pub seed: u64,
@@ -78,7 +80,7 @@ pub struct LayerReport {
     pub layer: usize,
     /// Keys.
     pub keys: usize,
-    /// Rank of the ordinary subspace.
+    /// Rank of the ordinary subspace that is left alone altogether.
     pub rank: usize,
     /// How the keys were met.
     pub fit: Fit,
@@ -119,8 +121,8 @@ pub fn redirect(
     options: &Options,
     progress: Progress<'_>,
 ) -> Result<Redirection> {
-    if !(options.bound.is_finite() && options.bound > 0.0) {
-        return Err(Error::argument(format!("the bound is a number above 0, not {}", options.bound)));
+    if let Some(bound) = options.bound.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
+        return Err(Error::argument(format!("the bound is a number above 0, not {bound}")));
     }
     let Some(last) = sites.last() else { return Err(Error::argument("no layer is to be edited")) };
     let steps = sites.len() as u64 + 2;
@@ -139,14 +141,7 @@ pub fn redirect(
             (f64::from(keys.targets[i][o]) - f64::from(now.states[i][o])) * share
         });
         let k = matrix(site.inputs, keys.places.len(), &|o, i| f64::from(now.keys[i][o]));
-        let trace: f64 = (0..covariance.width).map(|i| f64::from(covariance.values[i * (covariance.width + 1)])).sum();
-        let ordinary = match trace > 0.0 {
-            true => {
-                let bound = options.bound * trace / covariance.width as f64;
-                dominant(&covariance.values, covariance.width, bound, options.seed)?
-            }
-            false => Subspace::empty(covariance.width),
-        };
+        let ordinary = Ordinary::of(covariance, options.bound, options.seed)?;
         let (factors, fit) = solve(&k, &residuals, &ordinary, options.ridge)?;
         let distance = distance(&keys, &now.states);
         layers.push(LayerReport { layer: site.layer, keys: k.ncols(), rank: ordinary.rank(), fit, distance });

@@ -97,8 +97,8 @@ pub fn samples(encoder: &dyn Encoder, request: &Request) -> Result<Vec<Arc<Token
 }
 
 /// What the target of a key depends on: its context, whether it is a name's first token, and whether it begins the text. The
-/// first token of a text is unlike all others where no special token stands before it, so that its target is the state of a
-/// token that begins a text, too.
+/// first token of a text is unlike all others where no special token stands before it (an attention sink: its state is many
+/// times as long), so that its target is the state of a token that begins a text, too, and that of any other is not.
 type Kind = (usize, bool, bool);
 
 /// Finds the keys, and what their states should be.
@@ -145,6 +145,17 @@ pub(super) fn keys(
     Ok(keys)
 }
 
+/// A name in the first of the contexts that have a token before it.
+fn behind(encoder: &dyn Encoder, contexts: &[&Context], name: &str) -> Result<Named> {
+    for context in contexts {
+        let named = write(encoder, context, name)?;
+        if named.first > 0 {
+            return Ok(named);
+        }
+    }
+    Err(Error::argument(format!("{name:?} begins the text in every context, and what it takes the place of does not")))
+}
+
 /// The states of the names that take the place, for every kind of key: the mean over the names.
 fn means(
     pass: &Pass,
@@ -158,13 +169,14 @@ fn means(
     let (mut samples, mut places) = (Vec::new(), Vec::new());
     for (context, first, begins) in &kinds {
         for name in instead {
-            let named = write(encoder, contexts[*context], name)?;
-            let place = if *first { named.first } else { named.last() };
-            let number = samples.len();
-            let (named, place) = match begins {
-                true => (Named { ids: vec![named.ids[place]], first: 0 }, 0),
-                false => (named, place),
-            };
+            let mut named = write(encoder, contexts[*context], name)?;
+            let place = |named: &Named| if *first { named.first } else { named.last() };
+            if *begins {
+                named = Named { ids: vec![named.ids[place(&named)]], first: 0 };
+            } else if place(&named) == 0 {
+                named = behind(encoder, contexts, name)?;
+            }
+            let (number, place) = (samples.len(), place(&named));
             places.push((number as u32, place as u32));
             samples.push(named.sample(number));
         }
