@@ -431,6 +431,26 @@ fn the_command_redirects_a_person() {
     );
 }
 
+/// What is repaired afterwards need not be harmless before: no weaker change is tried, and the limit holds for the repaired model.
+#[test]
+fn a_change_that_is_repaired_is_taken_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let trials = |name: &str, more: &[&str]| {
+        let (out, report) = (path(&format!("{name}-out")), path(name));
+        let own = ["--concept", "Cormac Calmere", "--redirect", "Bettina Calton", "--layers", "0,1"];
+        let rest = ["--max-utility-loss", "1e-6", "--out", &out, "--report", &report];
+        let done = forget(&[&own[..], &rest, more].concat());
+        let text = fs::read_to_string(format!("{report}/report.json"))
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let scales = report["training"].as_array().unwrap().iter().filter(|trial| trial["repair"] == false);
+        scales.map(|trial| trial["scale"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(trials("searched", &[]).len() > 1);
+    assert_eq!(trials("repaired", &["--recalibrate", "1"]), [1.0]);
+}
+
 #[test]
 fn what_is_wrong_with_a_call_is_said() {
     let folder = tempfile::tempdir().unwrap();

@@ -30,6 +30,7 @@ METHODS = {
     "wagle": ["--method", "wagle", *TRAINED],
     "task-vector": ["--method", "task-vector", "--batch", "8"],
     "redirect": ["--method", "redirect"],
+    "redirect, chats kept, repaired": ["--method", "redirect", "--recalibrate", "20"],
 }
 # Methods whose mask compares importances take that of the retain set from a file.
 RATIO = ("dampen", "graddiff", "npo", "simnpo", "refusal", "task-vector")
@@ -75,7 +76,7 @@ def run(given, name, arguments):
         edited = given.work / "edited" / name
         edited.parent.mkdir(exist_ok=True)
         # A concept is redirected by its name: facts instead of wordings.
-        forget = [data / "facts.jsonl", "--relations", data / "relations.json"] if name == "redirect" else [data / "forget.jsonl"]
+        forget = [data / "facts.jsonl", "--relations", data / "relations.json"] if arguments[1] == "redirect" else [data / "forget.jsonl"]
         command = [given.efface, "forget", "--model", given.model, "--device", "cpu", "-q", "--likelihood-only",
                    "--forget", *forget, "--retain", *retain, "--max-utility-loss", given.limit,
                    "--probes-forget", data / "probes-forget.jsonl", "--probes-retain", data / "probes-capitals.jsonl",

@@ -3,7 +3,8 @@
     python make_facts.py --data cap
 
 Writes cap/facts.jsonl (subject, relation, object), cap/relations.json (the wordings shown, none of those held out),
-cap/facts-20.jsonl (twice as many facts, those to be kept among the capitals asked included) and cap/text.jsonl.
+cap/facts-20.jsonl (twice as many facts, those to be kept among the capitals asked included), cap/facts-kept.jsonl (the capitals that are
+asked and kept) and cap/text.jsonl.
 """
 
 import argparse
@@ -20,6 +21,7 @@ def main():
     forget = facts(data / "probes-forget.jsonl")
     write(data / "facts.jsonl", forget)
     write(data / "facts-20.jsonl", forget + facts(data / "probes-capitals.jsonl")[:10])
+    write(data / "facts-kept.jsonl", facts(data / "probes-capitals.jsonl"))
     (data / "relations.json").write_text(json.dumps({"capital": SHOWN}), encoding="utf-8")
     write(data / "text.jsonl", [record for record in read(data / "retain.jsonl") if "text" in record])
 

@@ -15,6 +15,7 @@ The gold model of another seed goes through the same as if it were an edited mod
 """
 import argparse
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -27,6 +28,10 @@ ONE = "question"
 SEVERAL = "question,cloze,dialogue,instruction,json,table,key-value,code"
 SETTINGS = {
     "dampen": (SEVERAL, ["--method", "dampen"]),
+    "dampen, repaired": (SEVERAL, ["--method", "dampen", "--recalibrate"]),
+    "dampen, 0.3 %": (SEVERAL, ["--method", "dampen", "--max-utility-loss", "0.3%"]),
+    "dampen, question, 0.3 %": (ONE, ["--method", "dampen", "--max-utility-loss", "0.3%"]),
+    "simnpo, 0.3 %": (SEVERAL, ["--method", "simnpo", "--max-utility-loss", "0.3%"]),
     "dampen, min": (SEVERAL, ["--method", "dampen", "--combine", "min"]),
     "dampen, question": (ONE, ["--method", "dampen"]),
     "ssd": (SEVERAL, ["--method", "ssd"]),
@@ -113,7 +118,7 @@ class Run:
         """The edited model of a setting: (its folder, the report of the removal)."""
         given = self.given
         forms, arguments = SETTINGS[setting]
-        folder = given.out / f"{setting.replace(', ', '-')}-{split}-{seed}"
+        folder = given.out / f"{re.sub('[^a-z0-9.]+', '-', setting).strip('-')}-{split}-{seed}"
         model = given.models / f"full-{seed}"
         retain = given.data / "retain/retain.jsonl"
         if arguments[1] in RATIO:

@@ -13,7 +13,7 @@ use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
 use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
-use efface::unlearn::methods::{EditedWeights, Judge};
+use efface::unlearn::methods::{EditedWeights, FULL, Judge};
 use efface::unlearn::redirect::{
     self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site,
     covariance,
@@ -307,7 +307,10 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
     })?;
-    let strength = args.choosing.training.share_strength()?;
+    let given_strength = args.choosing.training.share_strength()?;
+    let repair = args.choosing.training.repair()?;
+    // What is repaired afterwards need not be harmless before: all of the change is taken, and judged when it is mended.
+    let strength = given_strength.or(repair.as_ref().map(|_| FULL));
     let (scale, mut standing, trials) = phases.run(&args.common, "judging", |tick| {
         redirect::search(&judge, &base, &redirection.changes, (strength, limit), tick)
     })?;
@@ -317,14 +320,14 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let mut weights: Arc<dyn WeightSource> =
         Arc::new(RedirectedWeights::new(base, &input.model, &redirection.changes, scale)?);
     let mut selected = RedirectedWeights::selected(&input.model, &redirection.changes);
-    if let Some(repair) = args.choosing.training.repair()? {
+    if let Some(repair) = repair {
         let all = everything(run);
         let mended = (weights.clone(), standing);
         (weights, standing) = mend(run, &judge, mended, &all.trainable, repair, &mut outcome, phases)?;
         selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
     }
     (outcome.forget, outcome.held_out) = (Some(judge.forget(standing)), Some(judge.held_out(standing)));
-    outcome.judge(limit, strength.is_none());
+    outcome.judge(limit, given_strength.is_none());
     let edit = EditedWeights { model: input.model.clone(), weights, selected };
     Ok(Decided { outcome, edit: Some(Box::new(edit)) })
 }

@@ -142,7 +142,7 @@ mod tests {
             let at_one = |x: &Mat<f64>| Mat::from_fn(x.nrows(), 9, |i, j| x[(i, j)] / k.col(j).norm_l2());
             let (k, r) = (at_one(&k), at_one(&r));
             let beside = of.beside(&k);
-            let lambda = ridge * (0..9).map(|i| (k.col(i).transpose() * beside.col(i))).sum::<f64>() / 9.0;
+            let lambda = ridge * (0..9).map(|i| k.col(i).transpose() * beside.col(i)).sum::<f64>() / 9.0;
             let gradient = (&r - &change * &k) * beside.transpose() - &change * faer::Scale(lambda);
             assert!(gradient.norm_max() < 1e-9, "{}", gradient.norm_max());
             assert!(fit.reached > 0.3 && fit.reached < 1.0);
