@@ -1,9 +1,10 @@
-"""The capitals asked in all of efface's forms: what is left of the forgotten ones, and of others, after each line of methods.py.
+"""The capitals asked in all of efface's forms, in wordings held out: what is left of the probability, after lines of methods.py.
 
     python ../smollm2_redirect/make_facts.py --data cap
     python forms.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap --work runs
 
-Only what the model answered exactly before counts; a form with fewer than --known such facts is summed up in the last line.
+A form counts if the model gave the right answers --known of probability before, on average; the others are named below the table.
+Several --data and --work (one for each) are pooled.
 """
 import argparse
 import json
@@ -16,50 +17,49 @@ def main():
     parser.add_argument("--efface", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--work", type=Path, nargs="+", required=True, help="one for each --data")
-    parser.add_argument("--known", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=["dampen", "redirect", "simnpo", "dampen, chats kept, repaired"])
+    parser.add_argument("--work", type=Path, nargs="+", required=True)
+    parser.add_argument("--known", type=float, default=0.05)
+    parser.add_argument("--only", nargs="+", default=["dampen", "redirect", "redirect, chats kept, repaired"])
     given = parser.parse_args()
-    tables = {name: merged(report(given, *place, name) for place in zip(given.data, given.work)) for name in given.only}
-    forms = {key: known for table in tables.values() for key, (known, _) in table.items()}
-    print("| form | " + " | ".join(f"{name}: forgotten, others" for name in given.only) + " |")
-    print("|---|" + "---|" * len(given.only))
-    names = sorted({form for _, form in forms})
-    many = [name for name in names if forms.get(("forget", name), 0) >= given.known]
-    for title, rows in [*((name, [name]) for name in many), ("all others", [n for n in names if n not in many]), ("all", names)]:
-        print(f"| {title} | " + " | ".join(cell(table, rows) for table in tables.values()) + " |")
+    places = list(zip(given.data, given.work))
+    before = pooled([asked(given, data, work, "before", given.model) for data, work in places])
+    after = {name: pooled([asked(given, data, work, name, work / "edited" / name) for data, work in places]) for name in given.only}
+    forms = sorted({form for _, form in before})
+    known = [form for form in forms if mean(before[("facts", form)]) >= given.known]
+    print("| form | probes | before | " + " | ".join(f"{name}: left (others)" for name in given.only) + " |")
+    print("|---|---|---|" + "---|" * len(given.only))
+    for form in known:
+        own, cells = before[("facts", form)], []
+        for found in after.values():
+            left, others = (100 * mean(found[(file, form)]) / mean(before[(file, form)]) for file in ("facts", "facts-kept"))
+            cells.append(f"{left:.1f} % ({others:.0f} %)")
+        print(f"| {form} | {own[1]} | {mean(own):.2f} | " + " | ".join(cells) + " |")
+    print("\nNot known before:", ", ".join(f"{form} ({mean(before[('facts', form)]):.3f})" for form in forms if form not in known))
 
 
-def report(given, data, work, name):
-    """The evaluation of an edited model, made once."""
+def asked(given, data, work, name, model):
+    """(file, form) -> the sum of the probabilities and how many probes there are; asked once."""
     kept = work / "forms" / f"{name}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
-        command = [given.efface, "eval", "--model", work / "edited" / name, "--baseline", given.model, "--device", "cpu", "-q", "--json",
-                   "--forms", "all", "--relations", data / "relations.json", "--probes-forget", data / "facts.jsonl",
-                   "--probes-retain", data / "facts-kept.jsonl"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        kept.write_text(done.stdout)
-    return json.loads(kept.read_text())
+        command = [given.efface, "eval", "--model", model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
+                   "--relations", data / "relations.json", "--probes", data / "facts.jsonl", data / "facts-kept.jsonl"]
+        kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    sums = {}
+    for row in json.loads(kept.read_text())["results"]:
+        key = (Path(row["file"]).stem, row["form"].split(",")[0])
+        total, count = sums.get(key, (0.0, 0))
+        sums[key] = (total + row["probability"] * row["probes"], count + row["probes"])
+    return sums
 
 
-def merged(reports):
-    """(role, form) -> how many facts were known in it, and how many are still."""
-    counts = {}
-    for found in reports:
-        for form in found["forms"]:
-            key = (form["role"], form["form"])
-            known, still = counts.get(key, (0, 0))
-            counts[key] = (known + form["known"], still + form["still"])
-    return counts
+def pooled(parts):
+    keys = {key for part in parts for key in part}
+    return {key: tuple(map(sum, zip(*(part.get(key, (0.0, 0)) for part in parts)))) for key in keys}
 
 
-def cell(table, rows):
-    def share(role):
-        known, still = (sum(table.get((role, row), (0, 0))[i] for row in rows) for i in (0, 1))
-        return f"{still} of {known}"
-
-    return f"{share('forget')}, {share('retain')}"
+def mean(pair):
+    return pair[0] / pair[1]
 
 
 if __name__ == "__main__":
