@@ -1,12 +1,12 @@
 //! How strong a method should be: tried out, and judged by samples held out from both sets.
 //!
 //! A training is judged several times on its way. Where it is slow to remove anything, it is ended and begun again with three
-//! times the learning rate; where it harms too much before it has removed enough, with a third; and then with rates between the
-//! two. Where it gets on, it goes on, longer than was asked for if there are steps left, since what it harmed at first it mostly
-//! repairs later; also when next to nothing is left, as long as that makes it better. Of all points that were judged the best is kept:
-//! of those within the limit that leave next to nothing of what is to be forgotten the one that harms least; where there is none, the
-//! one within the limit where what is left and what is harmed are the least together. A task vector is learned once, and then only
-//! its length is searched.
+//! times the learning rate, also where it harms already, for the harm comes first; where it got on and harms too much in the end,
+//! with a third; and then with rates between the two. Where it gets on, it goes on, longer than was asked for if there are steps
+//! left, since what it harmed at first it mostly repairs later; also when next to nothing is left, as long as that makes it better.
+//! Of all points that were judged the best is kept: of those within the limit that leave next to nothing of what is to be forgotten
+//! the one that harms least; where there is none, the one within the limit where what is left and what is harmed are the least
+//! together. A task vector is learned once, and then only its length is searched.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -159,6 +159,15 @@ fn rank(trial: &Trial, limit: f64) -> (u8, f64) {
     }
 }
 
+/// How far a training has come, the least is the furthest: as [`rank`], but while the harm is beyond the limit, which is mostly
+/// repaired later, what is left counts too.
+fn gain(trial: &Trial, limit: f64) -> (u8, f64) {
+    match rank(trial, limit) {
+        (2, rise) => (2, trial.kept + rise),
+        within => within,
+    }
+}
+
 struct Search<'a> {
     judge: &'a Judge<'a>,
     base: &'a Arc<dyn WeightSource>,
@@ -260,12 +269,13 @@ impl Search<'_> {
                 return Ok(ControlFlow::Continue(()));
             }
             let trial = self.look((rate, step, None), Arc::new(weights.snapshot()), limit)?;
-            ending = if trial.rise <= limit { Ending::TooLittle } else { Ending::Harmed };
-            let rank = rank(&trial, limit);
-            without_gain = if rank < best { 0 } else { without_gain + 1 };
-            best = if rank < best { rank } else { best };
+            let gained = gain(&trial, limit);
+            without_gain = if gained < best { 0 } else { without_gain + 1 };
+            best = if gained < best { gained } else { best };
             let hopeless = trial.rise > HOPELESS * limit.max(0.01);
             let slow = step >= steps.div_ceil(2) && trial.kept > SLOW;
+            // What is slow is still on its way through the harm that comes first: a smaller rate would be slower.
+            ending = if trial.rise <= limit || (slow && !hopeless) { Ending::TooLittle } else { Ending::Harmed };
             let stalled = step >= steps && without_gain >= PATIENCE;
             // What is forgotten stays so for the most part, while what was harmed on the way is repaired.
             let repaired = best.0 == 0 && without_gain >= ENOUGH;
