@@ -431,24 +431,37 @@ fn the_command_redirects_a_person() {
     );
 }
 
-/// What is repaired afterwards need not be harmless before: no weaker change is tried, and the limit holds for the repaired model.
+/// What is repaired afterwards need not be harmless before: all of the change is taken; where the repair does not bring it within
+/// the limit, one that is harmless by itself.
 #[test]
-fn a_change_that_is_repaired_is_taken_whole() {
+fn a_change_that_is_repaired_is_taken_whole_if_that_is_enough() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let trials = |name: &str, more: &[&str]| {
+    let strength = |name: &str, limit: f64, more: &[&str]| {
         let (out, report) = (path(&format!("{name}-out")), path(name));
-        let own = ["--concept", "Cormac Calmere", "--redirect", "Bettina Calton", "--layers", "0,1"];
-        let rest = ["--max-utility-loss", "1e-6", "--out", &out, "--report", &report];
+        // Without regard to ordinary text, so that it harms.
+        let own = ["--concept", "Cormac Calmere", "--concept", "Bettina Calton", "--redirect", "Delia Windstead"];
+        let own = [&own[..], &["--layers", "0,1", "--bound", "1e6", "--ridge", "1e-4"]].concat();
+        let limit = limit.to_string();
+        let rest = ["--max-utility-loss", &limit, "--out", &out, "--report", &report];
         let done = forget(&[&own[..], &rest, more].concat());
         let text = fs::read_to_string(format!("{report}/report.json"))
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)));
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let scales = report["training"].as_array().unwrap().iter().filter(|trial| trial["repair"] == false);
-        scales.map(|trial| trial["scale"].as_f64().unwrap()).collect::<Vec<_>>()
+        let trials = report["training"].as_array().unwrap().iter().filter(|trial| trial["repair"] == false);
+        let of = |name: &str| trials.clone().map(|trial| trial[name].as_f64().unwrap()).collect::<Vec<_>>();
+        let loss = |name: &str| report["guard"][name].as_f64().unwrap();
+        let rise = (loss("loss_after") - loss("loss_before")) / loss("loss_before").max(1.0);
+        (of("scale"), of("loss_rise")[0], rise)
     };
-    assert!(trials("searched", &[]).len() > 1);
-    assert_eq!(trials("repaired", &["--recalibrate", "1"]), [1.0]);
+    let repair = ["--recalibrate", "24"];
+    let (scales, whole, mended) = strength("whole", 1e6, &repair);
+    println!("the loss rises by {whole} before the repair and by {mended} after it");
+    assert!(scales == [1.0] && mended < whole);
+    let between = (whole + mended.max(0.0)) / 2.0;
+    assert_eq!(strength("between", between, &repair).0, [1.0]);
+    assert!(strength("alone", between, &[]).0.len() > 1);
+    assert!(strength("too little", mended.max(0.0) / 4.0, &repair).0.len() > 1);
 }
 
 #[test]

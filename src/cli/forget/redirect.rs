@@ -13,7 +13,7 @@ use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
 use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
-use efface::unlearn::methods::{EditedWeights, FULL, Judge};
+use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing};
 use efface::unlearn::redirect::{
     self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site,
     covariance,
@@ -307,29 +307,53 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
     })?;
-    let given_strength = args.choosing.training.share_strength()?;
-    let repair = args.choosing.training.repair()?;
-    // What is repaired afterwards need not be harmless before: all of the change is taken, and judged when it is mended.
-    let strength = given_strength.or(repair.as_ref().map(|_| FULL));
-    let (scale, mut standing, trials) = phases.run(&args.common, "judging", |tick| {
-        redirect::search(&judge, &base, &redirection.changes, (strength, limit), tick)
-    })?;
+    let strength = args.choosing.training.share_strength()?;
     let mut outcome = Outcome::new(LogRatioHistogram::new());
-    outcome.chosen = trials.iter().position(|trial| trial.scale == Some(scale));
-    outcome.trials = trials;
-    let mut weights: Arc<dyn WeightSource> =
-        Arc::new(RedirectedWeights::new(base, &input.model, &redirection.changes, scale)?);
-    let mut selected = RedirectedWeights::selected(&input.model, &redirection.changes);
-    if let Some(repair) = repair {
-        let all = everything(run);
-        let mended = (weights.clone(), standing);
-        (weights, standing) = mend(run, &judge, mended, &all.trainable, repair, &mut outcome, phases)?;
-        selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
+    // What is repaired afterwards need not be harmless before: all of the change is taken, and judged when it is mended; only
+    // where that is not enough, a strength that is harmless by itself.
+    let whole = strength.or(args.choosing.training.repair()?.is_some().then_some(FULL));
+    let mut taken = take(run, &judge, (&base, &redirection), (whole, limit), &mut outcome, phases)?;
+    if whole != strength && judge.rise(taken.standing) > limit {
+        taken = take(run, &judge, (&base, &redirection), (strength, limit), &mut outcome, phases)?;
     }
+    let Taken { weights, standing, selected } = taken;
     (outcome.forget, outcome.held_out) = (Some(judge.forget(standing)), Some(judge.held_out(standing)));
-    outcome.judge(limit, given_strength.is_none());
+    outcome.judge(limit, strength.is_none());
     let edit = EditedWeights { model: input.model.clone(), weights, selected };
     Ok(Decided { outcome, edit: Some(Box::new(edit)) })
+}
+
+/// What became of the weights.
+struct Taken {
+    weights: Arc<dyn WeightSource>,
+    standing: Standing,
+    selected: Vec<u64>,
+}
+
+/// Takes a change with a `strength`, or the one that is found within the limit, and repairs what that harms where it is asked for.
+fn take(
+    run: &Run<'_>,
+    judge: &Judge<'_>,
+    (base, redirection): (&Arc<dyn WeightSource>, &Redirection),
+    strength: (Option<f64>, f64),
+    outcome: &mut Outcome,
+    phases: &mut Phases,
+) -> Result<Taken> {
+    let Run { args, input, .. } = *run;
+    let (scale, standing, trials) = phases
+        .run(&args.common, "judging", |tick| redirect::search(judge, base, &redirection.changes, strength, tick))?;
+    outcome.chosen = trials.iter().position(|trial| trial.scale == Some(scale));
+    outcome.trials = trials;
+    let weights = RedirectedWeights::new(base.clone(), &input.model, &redirection.changes, scale)?;
+    let selected = RedirectedWeights::selected(&input.model, &redirection.changes);
+    let mut taken = Taken { weights: Arc::new(weights), standing, selected };
+    if let Some(repair) = args.choosing.training.repair()? {
+        let all = everything(run);
+        let edited = (taken.weights.clone(), standing);
+        (taken.weights, taken.standing) = mend(run, judge, edited, &all.trainable, repair, outcome, phases)?;
+        taken.selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
+    }
+    Ok(taken)
 }
 
 /// The text's covariances: from the file, if there is one, or measured.
