@@ -78,7 +78,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     strength: Option<f64>,
     /// Afterwards train on the retain set, for so many steps at most (40 if no number is given), without raising the forgotten
-    /// answers again: what the method trained, or, where it dampens, what it left alone. redirect takes all of its change then.
+    /// answers again: what the method trained, or, where it dampens, what it left alone. redirect takes all of its change then, if that is enough.
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "40",
         value_parser = clap::value_parser!(u32).range(1..))]
     recalibrate: Option<u32>,
