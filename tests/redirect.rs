@@ -264,6 +264,37 @@ fn the_states_become_those_of_the_other_name() {
     }
 }
 
+/// A token that does not begin a text never takes over the state of one that does: where nothing stands before the other name, its
+/// state is that in the next context; where that is nowhere so, it is said.
+#[test]
+fn what_does_not_begin_a_text_takes_no_state_of_what_does() {
+    let golden = Golden::open("llama");
+    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+    let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
+    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+    let sites = sites(&golden.model, &[1]).unwrap();
+    let ordinary = [none(sites[0].inputs)];
+    let [begins, behind] = ["", "The "].map(|text| Context::Plain(text.into()));
+    let with = |contexts: Vec<Context>| {
+        let request =
+            Request { names: vec!["Ur".into()], instead: vec!["x".into()], contexts, ..request(KeyTokens::Last) };
+        let places = (&sites[..], &ordinary[..]);
+        redirect(&cpu(), (&golden.model, &base), &encoder, &request, places, &options, &nothing)
+    };
+    let state = |changes: &[Arc<Change>], before: &Context, name: &str| {
+        let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
+        let pass = Pass::over(&cpu(), golden.model.clone(), Arc::new(weights), options.pass).unwrap();
+        let named = write(&encoder, before, name).unwrap();
+        let place = (0, named.last() as u32);
+        states(&pass, &[named.sample(0)], &[place], None, sites[0].stage, &nothing).unwrap().states.remove(0)
+    };
+    let done = with(vec![begins.clone(), behind.clone()]).unwrap().changes;
+    let (moved, target, sink) = (state(&done, &begins, "Ur"), state(&[], &behind, "x"), state(&[], &begins, "x"));
+    assert!(relative(&moved, &target) < 0.02, "{}", relative(&moved, &target));
+    assert!(relative(&sink, &target) > 0.1, "both contexts have the same state: {}", relative(&sink, &target));
+    assert!(with(vec![begins]).unwrap_err().is_input());
+}
+
 /// An object's state moves where the words before it ask for the subject, and stays where they do not.
 #[test]
 fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {

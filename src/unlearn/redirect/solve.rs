@@ -123,13 +123,15 @@ mod tests {
         let change = &left * right.transpose();
         assert!((&change * &k - &r).norm_max() < 1e-5);
         assert!((&change * &u.vectors).norm_max() < 1e-9);
-        assert!(fit.reached > 0.99999 && fit.beside > 0.25 && fit.beside < 1.0);
+        assert!(fit.reached > 0.99999 && fit.beside > 0.5 && fit.beside < 1.0);
     }
 
     /// The change is where the gradient of ‖R − ΔW K‖² + λ tr(ΔW M⁻¹ ΔWᵀ) vanishes, keys of length 1: (R − ΔW K)(MK)ᵀ = λ ΔW.
     #[test]
     fn it_is_the_least_squares_solution() {
-        let mut random = Random::new(9, "least squares");
+        let seed = std::process::id().into();
+        println!("seed {seed}");
+        let mut random = Random::new(seed, "least squares");
         let text = draw(&mut random, 50, 70);
         let c = &text * text.transpose();
         let values = (0..50 * 50).map(|i| c[(i / 50, i % 50)] as f32).collect();
