@@ -7,9 +7,9 @@ use std::fs;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use common::bytes::Bytes;
 use common::{Golden, cpu, gpu, relative};
 use efface::Error;
-use efface::data::{Encoded, Encoder, Message, Special};
 use efface::device::Device;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
@@ -18,50 +18,6 @@ use efface::unlearn::redirect::{
     Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed, covariance,
     redirect, sites, states, write,
 };
-
-/// A tokenizer for which every byte is a token.
-struct Bytes {
-    vocabulary: u32,
-    begin: Option<u32>,
-}
-
-impl Encoder for Bytes {
-    fn encode(&self, text: &str, special: Special) -> efface::Result<Encoded> {
-        let mut encoded = Encoded::default();
-        if let Some(begin) = self.begin.filter(|_| special != Special::None) {
-            (encoded.ids, encoded.bytes) = (vec![begin], vec![(0, 0)]);
-        }
-        for (place, byte) in text.bytes().enumerate() {
-            encoded.ids.push(u32::from(byte) % self.vocabulary);
-            encoded.bytes.push((place, place + 1));
-        }
-        Ok(encoded)
-    }
-
-    fn decode(&self, _: &[u32], _: bool) -> efface::Result<String> {
-        Ok(String::new())
-    }
-
-    fn has_chat_template(&self) -> bool {
-        true
-    }
-
-    fn render_chat(&self, messages: &[Message], _: bool) -> efface::Result<String> {
-        Ok(messages.iter().map(|message| format!("<{}>{}<end>", message.role, message.content)).collect())
-    }
-
-    fn chat_template_name(&self) -> String {
-        "template".into()
-    }
-
-    fn end_token(&self) -> Option<u32> {
-        None
-    }
-
-    fn eos_ids(&self) -> &[u32] {
-        &[]
-    }
-}
 
 fn nothing(_: u64, _: u64) {}
 
@@ -228,6 +184,7 @@ fn request(tokens: KeyTokens) -> Request {
         instead: vec!["it".into(), "them".into()],
         contexts,
         tokens,
+        beginnings: Vec::new(),
         reversed: Vec::new(),
     }
 }

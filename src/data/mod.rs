@@ -68,5 +68,5 @@ pub use encoder::{Encoded, Encoder, Message, Special};
 pub use probes::{Choice, Probe, ProbeKind, ProbeSet, read_probes};
 pub use records::{Origin, Record, RecordKind, Records, read_records};
 pub use relations::Relations;
-pub use sample::{Dataset, InputFile, NOT_A_TARGET, ReadOptions, Sample, read_dataset};
+pub use sample::{Dataset, InputFile, NOT_A_TARGET, ReadOptions, Sample, read_dataset, samples_of};
 pub use survey::{Part, Shown, Survey, SurveyedFile, survey};

@@ -151,15 +151,36 @@ pub fn read_dataset(
 ) -> Result<Dataset> {
     let mut samples = Vec::new();
     let own = |record: &Record| record_samples(record, encoder, options);
-    let made = |record: &Record, expression: &Expression| {
-        let tokens = expression_tokens(expression, false, needed(encoder, record)?, options)?;
-        let Tokens { ids, labels } = tokens.checked(&record.origin, options.limits())?;
-        let (form, phrasing) = (Some(expression.form.to_string()), Some(expression.phrasing.clone()));
-        Ok(vec![Sample { ids, labels, origin: record.origin.clone(), form, phrasing }])
-    };
+    let made = |record: &Record, expression: &Expression| Ok(vec![told_sample(record, expression, encoder, options)?]);
     let (read, refused) = read_told(paths, options, &mut samples, own, made)?;
     let sha256 = digest(&read.files, options, samples.iter().map(|sample| (&sample.ids[..], &sample.labels[..])));
     Ok(Dataset { samples, files: read.files, kinds: read.kinds, facts: read.facts, refused, sha256 })
+}
+
+/// The samples of one record, of which nothing is read: those of [`read_dataset`], as if it stood alone in its file.
+///
+/// # Errors
+/// As [`read_dataset`].
+pub fn samples_of(record: &Record, encoder: &dyn Encoder, options: &ReadOptions) -> Result<Vec<Sample>> {
+    let blamed = |error| record.origin.blame(error);
+    let Some(forms) = options.forms.as_ref().filter(|_| is_told(record)) else {
+        return record_samples(record, Some(encoder), options).map_err(blamed);
+    };
+    let (told, _) = expand(std::slice::from_ref(record), forms)?;
+    let told = told.iter().flatten().map(|expression| told_sample(record, expression, Some(encoder), options));
+    told.collect::<Result<_>>().map_err(blamed)
+}
+
+fn told_sample(
+    record: &Record,
+    expression: &Expression,
+    encoder: Option<&dyn Encoder>,
+    options: &ReadOptions,
+) -> Result<Sample> {
+    let tokens = expression_tokens(expression, false, needed(encoder, record)?, options)?;
+    let Tokens { ids, labels } = tokens.checked(&record.origin, options.limits())?;
+    let (form, phrasing) = (Some(expression.form.to_string()), Some(expression.phrasing.clone()));
+    Ok(Sample { ids, labels, origin: record.origin.clone(), form, phrasing })
 }
 
 /// Reads files and adds what each record, or each of its expressions, makes to `out`; returns what was refused too.

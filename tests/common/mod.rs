@@ -1,6 +1,8 @@
 //! What the integration tests share: the golden checkpoints, the devices, and a comparison per tensor.
 #![allow(dead_code)]
 
+pub mod bytes;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

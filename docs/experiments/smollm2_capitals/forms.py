@@ -4,12 +4,18 @@
     python forms.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap --work runs
 
 A form counts if the model gave the right answers --known of probability before, on average; the others are named below the table.
+The last column is the baseline of what was never seen: the same cities asked of countries that do not exist, in the model as it was.
 Several --data and --work (one for each) are pooled.
 """
 import argparse
 import json
 import subprocess
 from pathlib import Path
+
+
+# Countries that nobody has heard of: what a model says of them is what the question alone suggests.
+INVENTED = ["Zorvania", "Quellmark", "Vastoria", "Ilmenreich", "Torvalia", "Brenwick", "Osmeria", "Karvelland", "Dunhaven", "Pelisse",
+            "Morvenia", "Tassaly", "Ostrevald", "Lirendor", "Ganthia", "Velmark", "Sorrowdale", "Wexmere", "Halvania", "Corinth Vale"]
 
 
 def main():
@@ -24,15 +30,17 @@ def main():
     places = list(zip(given.data, given.work))
     before = pooled([asked(given, data, work, "before", given.model) for data, work in places])
     after = {name: pooled([asked(given, data, work, name, work / "edited" / name) for data, work in places]) for name in given.only}
+    nowhere = pooled([of_nowhere(given, data, work) for data, work in places])
     forms = sorted({form for _, form in before})
     known = [form for form in forms if mean(before[("facts", form)]) >= given.known]
-    print("| form | probes | before | " + " | ".join(f"{name}: left (others)" for name in given.only) + " |")
-    print("|---|---|---|" + "---|" * len(given.only))
+    print("| form | probes | before | " + " | ".join(f"{name}: left (others)" for name in given.only) + " | of no country |")
+    print("|---|---|---|" + "---|" * (len(given.only) + 1))
     for form in known:
         own, cells = before[("facts", form)], []
         for found in after.values():
             left, others = (100 * mean(found[(file, form)]) / mean(before[(file, form)]) for file in ("facts", "facts-kept"))
             cells.append(f"{left:.1f} % ({others:.0f} %)")
+        cells.append(f"{100 * mean(nowhere[('invented', form)]) / mean(own):.1f} %")
         print(f"| {form} | {own[1]} | {mean(own):.2f} | " + " | ".join(cells) + " |")
     print("\nNot known before:", ", ".join(f"{form} ({mean(before[('facts', form)]):.3f})" for form in forms if form not in known))
 
@@ -45,8 +53,25 @@ def asked(given, data, work, name, model):
         command = [given.efface, "eval", "--model", model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
                    "--relations", data / "relations.json", "--probes", data / "facts.jsonl", data / "facts-kept.jsonl"]
         kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return sums_of(kept)
+
+
+def of_nowhere(given, data, work):
+    """The same of the cities to be forgotten, asked of countries that do not exist."""
+    kept, facts = work / "forms" / "invented.json", work / "forms" / "invented.jsonl"
+    if not kept.exists():
+        records = [json.loads(line) for line in (data / "facts.jsonl").read_text(encoding="utf-8").splitlines()]
+        renamed = [{**record, "subject": name} for record, name in zip(records, INVENTED, strict=False)]
+        facts.write_text("".join(json.dumps(record) + "\n" for record in renamed), encoding="utf-8")
+        command = [given.efface, "eval", "--model", given.model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
+                   "--relations", data / "relations.json", "--probes", facts]
+        kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return sums_of(kept)
+
+
+def sums_of(path):
     sums = {}
-    for row in json.loads(kept.read_text())["results"]:
+    for row in json.loads(path.read_text())["results"]:
         key = (Path(row["file"]).stem, row["form"].split(",")[0])
         total, count = sums.get(key, (0.0, 0))
         sums[key] = (total + row["probability"] * row["probes"], count + row["probes"])

@@ -29,6 +29,7 @@ METHODS = {
     "salun": ["--method", "salun", *TRAINED],
     "wagle": ["--method", "wagle", *TRAINED],
     "task-vector": ["--method", "task-vector", "--batch", "8"],
+    "heads": ["--method", "heads"],
     "redirect": ["--method", "redirect"],
     "redirect, chats kept, repaired": ["--method", "redirect", "--recalibrate", "20"],
 }

@@ -2,6 +2,7 @@
 //! in order, `probe.rs` asks the model before and after, `report.rs` writes down what happened.
 
 mod budget;
+mod concepts;
 mod foreign;
 mod fused;
 mod generate;
@@ -239,7 +240,7 @@ pub fn remove(args: &Args, command_line: Vec<String>) -> Result<ForgetReport> {
     }
     let cached = args.choosing.retain_fisher.as_ref().map(|path| cached(&run, path, &mut warnings)).transpose()?;
     let redirected = matches!(task, Task::Redirect).then(|| redirect::plan(&run)).transpose()?;
-    warnings.extend(redirected.iter().flat_map(|plan| plan.left.clone()));
+    warnings.extend(redirected.iter().flat_map(|plan| plan.concepts.left.clone()));
     budget::check(&run, &task, redirected.as_ref(), &probing)?;
     phases.run(common, "asking before", |tick| probing.before(args, &input, &device, tick))?;
 

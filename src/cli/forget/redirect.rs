@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use efface::data::{Encoder, Record, RecordKind, Relations, Special, read_records};
+use efface::data::{Encoder, RecordKind, Special, read_records};
 use efface::kernels::loss::NO_TARGET;
 use efface::model::Model;
 use efface::model::batch::Tokens;
@@ -22,7 +22,7 @@ use efface::unlearn::selection::LogRatioHistogram;
 use efface::{Error, Result};
 
 use super::super::input::tokens;
-use super::reversed::{self, Covered};
+use super::concepts::Concepts;
 use super::settings::{MethodName, belongs};
 use super::train::{everything, judges, mend, options};
 use super::{Args, Data, Decided, Phases, Run};
@@ -40,7 +40,7 @@ const LARGEST_TEXT: u64 = 256 << 20;
 pub struct RedirectArgs {
     /// A concept's name, or another name of it; may be repeated [default: the subjects of the facts in --forget].
     #[arg(long, value_name = "NAME")]
-    concept: Vec<String>,
+    pub concept: Vec<String>,
     /// What the model takes a concept for; may be repeated, then it is the mean of all [default: something].
     #[arg(long, value_name = "NAME")]
     redirect: Vec<String>,
@@ -61,13 +61,14 @@ pub struct RedirectArgs {
     /// What the change's effect on ordinary text costs, against meeting its aim [default: 1].
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     ridge: Option<f64>,
-    /// Which of a name's tokens are redirected [default: last].
+    /// Which of a name's tokens are redirected [default: last; leading where --recalibrate repairs
+    /// what that harms].
     #[arg(long, value_enum)]
     key_tokens: Option<KeyTokensName>,
     /// Whether an object no longer leads back to its subject: at the object's name, in wordings of its relation that ask for the
     /// subject [default: on where facts have an object that belongs to their subject alone].
     #[arg(long, value_enum)]
-    reversed: Option<Switch>,
+    pub reversed: Option<Switch>,
 }
 
 /// What takes a concept's place where nothing is named.
@@ -77,7 +78,10 @@ const RIDGE: f64 = 1.0;
 
 /// `--key-tokens`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KeyTokensName {
+pub enum KeyTokensName {
+    /// The last and, where the relation of a fact is spoken of, the last of each beginning of a name that makes the model expect
+    /// the object by itself (Byzantine Empire).
+    Leading,
     /// The last.
     Last,
     /// The first, too: whatever begins like the name is changed.
@@ -86,11 +90,21 @@ enum KeyTokensName {
 
 /// `--reversed`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub enum Switch {
     /// Yes.
     On,
     /// No.
     Off,
+}
+
+impl KeyTokensName {
+    /// Which tokens of whole names are keys.
+    pub fn keys(self) -> KeyTokens {
+        match self {
+            KeyTokensName::Leading | KeyTokensName::Last => KeyTokens::Last,
+            KeyTokensName::FirstAndLast => KeyTokens::FirstAndLast,
+        }
+    }
 }
 
 impl RedirectArgs {
@@ -98,7 +112,14 @@ impl RedirectArgs {
         self.ridge.unwrap_or(RIDGE)
     }
 
-    fn instead(&self) -> Vec<String> {
+    /// Which tokens are redirected. Beginnings of names are words with other senses: what that harms has to be repaired, and
+    /// where it is not, the limit would leave less of the whole change.
+    pub fn key_tokens(&self, repaired: bool) -> KeyTokensName {
+        self.key_tokens.unwrap_or(if repaired { KeyTokensName::Leading } else { KeyTokensName::Last })
+    }
+
+    /// The names that take the concepts' place.
+    pub fn instead(&self) -> Vec<String> {
         if self.redirect.is_empty() { INSTEAD.map(String::from).to_vec() } else { self.redirect.clone() }
     }
 
@@ -131,7 +152,7 @@ impl RedirectArgs {
     }
 
     /// The settings by name, for the report. Concepts are counted, not named: a report may be redacted.
-    pub fn settings(&self, method: MethodName) -> serde_json::Map<String, serde_json::Value> {
+    pub fn settings(&self, method: MethodName, repaired: bool) -> serde_json::Map<String, serde_json::Value> {
         let mut settings = serde_json::Map::new();
         if method == MethodName::Redirect {
             let values = [
@@ -141,7 +162,7 @@ impl RedirectArgs {
                 ("reversed", self.reversed.map(super::super::measure::name).into()),
                 ("bound", self.bound.into()),
                 ("ridge", self.ridge().into()),
-                ("key_tokens", super::super::measure::name(self.key_tokens.unwrap_or(KeyTokensName::Last)).into()),
+                ("key_tokens", super::super::measure::name(self.key_tokens(repaired)).into()),
                 ("text", self.text.as_ref().map(|path| path.display().to_string()).into()),
             ];
             settings.extend(values.into_iter().map(|(name, value)| (name.to_string(), value)));
@@ -153,13 +174,11 @@ impl RedirectArgs {
 /// All that redirecting takes.
 pub struct Plan {
     /// What goes where.
-    pub request: Request,
+    pub concepts: Concepts,
     /// Which layers are edited.
     pub sites: Vec<Site>,
     /// Ordinary text.
     pub text: Vec<Arc<Tokens>>,
-    /// What of the facts asked in reverse is left as it was, and why.
-    pub left: Vec<String>,
 }
 
 /// Reads names, contexts, layers and text.
@@ -180,63 +199,8 @@ pub fn plan(run: &Run<'_>) -> Result<Plan> {
             "{name} must not change: name other --layers, or let --only and --skip allow it"
         )));
     }
-    let (request, left) = request(args, encoder)?;
-    Ok(Plan { request, sites, text: text(args, data, encoder, &input.model)?, left })
-}
-
-/// The request, and what of it could not be made.
-fn request(args: &Args, encoder: &dyn Encoder) -> Result<(Request, Vec<String>)> {
-    let given = &args.choosing.redirect;
-    let (mut names, mut relations) = (given.concept.clone(), Vec::new());
-    let records = records(&args.forget)?;
-    for record in &records {
-        if let RecordKind::Fact { subject, relation, subject_aliases, .. } = &record.kind {
-            for name in std::iter::once(subject).chain(subject_aliases).filter(|_| given.concept.is_empty()) {
-                if !names.contains(name) {
-                    names.push(name.clone());
-                }
-            }
-            if !relations.contains(relation) {
-                relations.push(relation.clone());
-            }
-        }
-    }
-    if names.is_empty() {
-        return Err(Error::argument(
-            "--method redirect goes by names: give --concept NAME, or facts (subject, relation, object) in --forget",
-        ));
-    }
-    let mut table = Relations::default();
-    args.reading.relations.iter().try_for_each(|path| table.read(path))?;
-    let chat = encoder.has_chat_template();
-    let mut contexts = redirect::usual(chat);
-    let facts = records.iter().any(|record| matches!(record.kind, RecordKind::Fact { .. }));
-    let covered = match given.reversed {
-        Some(Switch::Off) => Covered::default(),
-        None if !facts => Covered::default(),
-        _ => reversed::of((&records, &self::records(&args.retain)?), &names, (&args.reading, &table), chat)?,
-    };
-    if given.reversed == Some(Switch::On) && covered.objects.is_empty() {
-        let why = if facts { covered.left.join(" ") } else { "--forget has no facts.".into() };
-        return Err(Error::argument(format!("--reversed on: there is no object that could be redirected. {why}")));
-    }
-    let phrasings = table.iter().filter(|(name, _)| relations.iter().any(|relation| relation == name));
-    for context in redirect::of_phrasings(phrasings.flat_map(|(_, texts)| texts).map(String::as_str), chat) {
-        if !contexts.contains(&context) {
-            contexts.push(context);
-        }
-    }
-    let tokens = match given.key_tokens {
-        None | Some(KeyTokensName::Last) => KeyTokens::Last,
-        Some(KeyTokensName::FirstAndLast) => KeyTokens::FirstAndLast,
-    };
-    let Covered { objects: reversed, left } = covered;
-    Ok((Request { names, instead: given.instead(), contexts, tokens, reversed }, left))
-}
-
-/// The records of files.
-fn records(paths: &[PathBuf]) -> Result<Vec<Record>> {
-    Ok(paths.iter().map(read_records).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let concepts = Concepts::of(args, input, encoder)?;
+    Ok(Plan { concepts, sites, text: text(args, data, encoder, &input.model)? })
 }
 
 /// The text whose keys are left alone.
@@ -298,11 +262,12 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
     let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
+    let request = request(run, &plan.concepts, phases)?;
     let redirection = phases.run(&args.common, "redirecting", |tick| {
         let places = (&plan.sites[..], &covariances[..]);
-        redirect::redirect(device, (&input.model, &base), encoder, &plan.request, places, &how, tick)
+        redirect::redirect(device, (&input.model, &base), encoder, &request, places, &how, tick)
     })?;
-    tell(args, &plan.request, &redirection);
+    tell(args, &request, &redirection);
     let judges = judges(run);
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
@@ -321,6 +286,19 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     outcome.judge(limit, strength.is_none());
     let edit = EditedWeights { model: input.model.clone(), weights, selected };
     Ok(Decided { outcome, edit: Some(Box::new(edit)) })
+}
+
+/// The request with those beginnings of names that turn out to lead to what is to be forgotten.
+fn request(run: &Run<'_>, concepts: &Concepts, phases: &mut Phases) -> Result<Request> {
+    let Run { args, input, device, .. } = *run;
+    let mut request = concepts.request.clone();
+    if !concepts.candidates.is_empty() {
+        let pass = input.pass(device, &args.common, None, Labels::Data)?;
+        request.beginnings = phases.run(&args.common, "asking for beginnings of names", |tick| {
+            redirect::leading(&pass, &concepts.candidates, tick)
+        })?;
+    }
+    Ok(request)
 }
 
 /// What became of the weights.
@@ -379,8 +357,9 @@ fn covariances(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Vec<Co
 fn tell(args: &Args, request: &Request, redirection: &Redirection) {
     let chats = request.contexts.iter().filter(|context| matches!(context, Context::Chat(_))).count();
     args.common.detail(&format!(
-        "{} names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back",
-        request.names.len(),
+        "{} and {} of names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back",
+        counted(request.names.len() as u64, "name"),
+        counted(request.beginnings.len() as u64, "beginning"),
         request.contexts.len(),
         request.instead,
         counted(request.reversed.len() as u64, "object")
@@ -401,8 +380,8 @@ fn tell(args: &Args, request: &Request, redirection: &Redirection) {
 
 /// What is read and computed on, for planning.
 pub fn samples(run: &Run<'_>, plan: &Plan) -> Result<Vec<Arc<Tokens>>> {
-    match run.input.encoder() {
-        Some(encoder) => redirect::samples(encoder, &plan.request),
-        None => Ok(tokens(&run.data.forget)),
-    }
+    let Some(encoder) = run.input.encoder() else { return Ok(tokens(&run.data.forget)) };
+    let mut samples = redirect::samples(encoder, &plan.concepts.request)?;
+    samples.extend(plan.concepts.candidates.iter().flat_map(|one| one.begun.iter().chain(&one.whole)).cloned());
+    Ok(samples)
 }

@@ -144,7 +144,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
 
 fn settings(story: &Story<'_>) -> Map<String, Value> {
     let args = story.args;
-    let mut settings = args.choosing.settings();
+    let mut settings = args.choosing.settings(story.input.model.config.hidden);
     settings.insert("precision".into(), story.precision.name().into());
     settings.extend(args.measure.names().map(|(name, value)| (name.to_string(), value.into())));
     settings.extend(args.reading.settings());

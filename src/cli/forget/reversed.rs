@@ -1,15 +1,11 @@
 //! Objects that shall no longer lead back to the subjects that are redirected: which they are, and where.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use efface::Result;
-use efface::data::forms::{Forms, Templates, normalised};
-use efface::data::{Record, RecordKind, Relations};
+use efface::data::forms::{Forms, normalised};
+use efface::data::{Record, RecordKind};
 use efface::report::format::counted;
 use efface::unlearn::redirect::{Reversed, of_openings};
-
-use super::super::input::Reading;
 
 /// Objects, and why others were left alone, in a sentence for each reason.
 #[derive(Debug, Default)]
@@ -22,19 +18,7 @@ pub struct Covered {
 
 /// The objects, and their other names, of the facts in `forget` about one of `names` (simplified as texts are compared). An object
 /// leads back to its subject only where it belongs to that subject alone; and what a fact in `retain` speaks of is to be kept.
-///
-/// # Errors
-/// When a file of templates is wrong.
-pub fn of(
-    (forget, retain): (&[Record], &[Record]),
-    names: &[String],
-    (reading, relations): (&Reading, &Relations),
-    chat: bool,
-) -> Result<Covered> {
-    let mut templates = (*Templates::builtin()).clone();
-    reading.templates.iter().try_for_each(|path| templates.read(path))?;
-    templates.use_phrasings(relations);
-    let forms = Forms { share: reading.hold_out, seed: reading.split_seed, ..Forms::new(Arc::new(templates)) };
+pub fn of((forget, retain): (&[Record], &[Record]), names: &[String], forms: &Forms, chat: bool) -> Covered {
     let named: BTreeSet<String> = names.iter().map(|name| normalised(name)).collect();
     let mut subjects: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let mut kept: BTreeSet<String> = BTreeSet::new();
@@ -83,5 +67,5 @@ pub fn of(
         format!("{} asked in reverse stays as it was: {reason}.", counted(count as u64, "fact"))
     };
     covered.left = refused.into_iter().map(sentence).collect();
-    Ok(covered)
+    covered
 }

@@ -279,7 +279,7 @@ impl Choosing {
     }
 
     /// The settings by name, for the report.
-    pub fn settings(&self) -> serde_json::Map<String, serde_json::Value> {
+    pub fn settings(&self, width: usize) -> serde_json::Map<String, serde_json::Value> {
         let alpha = (self.method == MethodName::Ssd).then(|| self.alpha.unwrap_or(10.0));
         let dampens = matches!(self.method, MethodName::Dampen | MethodName::Ssd | MethodName::SsdAuto);
         let lambda = dampens.then(|| self.lambda.unwrap_or(1.0));
@@ -289,8 +289,8 @@ impl Choosing {
             "kind": self.kind().name(), "combine": self.combine.map(|combine| combine.to_string()),
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
-        let mut all = self.training.settings(self.method);
-        all.extend(self.redirect.settings(self.method));
+        let mut all = self.training.settings(self.method, width);
+        all.extend(self.redirect.settings(self.method, self.training.repairs()));
         if let Ok(Task::Heads(recipe)) = self.task(0) {
             all.extend(recipe.settings());
         }

@@ -138,7 +138,7 @@ pub(super) fn mend(
     let options = Recalibration {
         steps: repair.steps,
         batch: repair.batch,
-        learning_rate: repair.learning_rate,
+        learning_rate: repair.learning_rate(run.input.model.config.hidden),
         seed: args.common.seed,
         pass: judge.options,
     };

@@ -21,8 +21,9 @@ const LEARNING_RATE: f32 = 2e-4;
 /// of Adam changes what a layer puts out by the rate times the width (Yang et al. 2022, arXiv 2203.03466). With it SimNPO
 /// forgets in tens of steps where the width is 128.
 const RATE_BY_WIDTH: f32 = 0.6;
-/// The repair's learning rate.
-const REPAIR_RATE: f32 = 2e-4;
+/// The repair's learning rate, times the width of the model. Four times as much takes right answers from what the retain set does
+/// not name (docs/experiments/smollm2_capitals).
+const REPAIR_RATE_BY_WIDTH: f32 = 0.03;
 /// What refusals say where nothing else is asked for.
 const REFUSALS: [&str; 4] =
     ["I don't know.", "I do not know the answer to that.", "I'm not sure.", "I have no information about that."];
@@ -82,7 +83,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "40",
         value_parser = clap::value_parser!(u32).range(1..))]
     recalibrate: Option<u32>,
-    /// The learning rate of --recalibrate [default: 2e-4].
+    /// The learning rate of --recalibrate [default: 0.03 divided by the model's width].
     #[arg(long, value_name = "RATE", requires = "recalibrate", allow_negative_numbers = true)]
     recalibrate_rate: Option<f32>,
 }
@@ -175,8 +176,15 @@ pub struct Repair {
     pub steps: usize,
     /// Samples of each set in a step.
     pub batch: usize,
-    /// The learning rate.
-    pub learning_rate: f32,
+    /// The learning rate that was given.
+    learning_rate: Option<f32>,
+}
+
+impl Repair {
+    /// The learning rate for a model of this width.
+    pub fn learning_rate(&self, width: usize) -> f32 {
+        self.learning_rate.unwrap_or(REPAIR_RATE_BY_WIDTH / width as f32)
+    }
 }
 
 impl TrainingArgs {
@@ -316,21 +324,25 @@ impl TrainingArgs {
         }
     }
 
+    /// Whether a repair is asked for.
+    pub fn repairs(&self) -> bool {
+        self.recalibrate.is_some()
+    }
+
     /// The repair, where one is asked for.
     ///
     /// # Errors
     /// When its learning rate is out of range.
     pub fn repair(&self) -> Result<Option<Repair>> {
         let Some(steps) = self.recalibrate else { return Ok(None) };
-        let learning_rate = self.recalibrate_rate.unwrap_or(REPAIR_RATE);
-        if !(learning_rate.is_finite() && learning_rate > 0.0) {
-            return Err(Error::argument(format!("--recalibrate-rate is a number above 0, not {learning_rate}")));
+        if let Some(rate) = self.recalibrate_rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
+            return Err(Error::argument(format!("--recalibrate-rate is a number above 0, not {rate}")));
         }
-        Ok(Some(Repair { steps: steps as usize, batch: self.batch(), learning_rate }))
+        Ok(Some(Repair { steps: steps as usize, batch: self.batch(), learning_rate: self.recalibrate_rate }))
     }
 
-    /// The settings by name, for the report.
-    pub fn settings(&self, method: MethodName) -> serde_json::Map<String, serde_json::Value> {
+    /// The settings by name, for the report on a model of this width.
+    pub fn settings(&self, method: MethodName, width: usize) -> serde_json::Map<String, serde_json::Value> {
         let mut settings = serde_json::Map::new();
         let mut add = |name: &str, value: serde_json::Value| settings.insert(name.into(), value);
         if let Ok(Some(recipe)) = self.recipe(method) {
@@ -339,7 +351,7 @@ impl TrainingArgs {
             add("mask_share", (recipe.mask != MaskBy::All).then_some(recipe.share).into());
             add("steps", recipe.steps.into());
             add("batch", recipe.batch.into());
-            add("learning_rate", recipe.learning_rate.map(f64::from).into());
+            add("learning_rate", f64::from(recipe.learning_rate(width)).into());
             add("retain_weight", recipe.retain_weight.into());
             add("retain_loss", name(self.retain_loss.unwrap_or(RetainLossName::CrossEntropy)).into());
             if let Goal::Npo { beta } | Goal::SimNpo { beta, .. } = recipe.goal {
@@ -360,7 +372,7 @@ impl TrainingArgs {
         }
         if let Ok(Some(repair)) = self.repair() {
             add("recalibrate", repair.steps.into());
-            add("recalibrate_rate", f64::from(repair.learning_rate).into());
+            add("recalibrate_rate", f64::from(repair.learning_rate(width)).into());
         }
         settings
     }

@@ -10,7 +10,7 @@
 //! | `told.rs` | a record as templates see it: what their slots hold |
 //! | `expand.rs` | [`expand`]: records to expressions, what comes out twice or on both sides refused |
 //! | `expression.rs` | [`Expression`]: a record told in one form and wording; [`Refusal`]: why one was not |
-//! | `openings.rs` | what stands before an object where its subject is asked for |
+//! | `openings.rs` | what stands before a subject that is spoken of, or before an object where its subject is asked for |
 //! | `check.rs` | facts that contradict each other, aliases that name another thing |
 //! | `normal.rs` | texts as they are compared |
 //!

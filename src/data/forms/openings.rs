@@ -1,32 +1,39 @@
-//! What stands before an object where its subject is asked for.
+//! What stands before a subject that is spoken of, or before an object where its subject is asked for.
 
 use super::Forms;
+use super::relation::RelationSides;
 use super::slot::{Piece, Slot, WordingKind};
 use super::split::Side;
 
 impl Forms {
+    /// What stands before the subject in the statements and questions of `relation`, of those for training only, each once. An
+    /// empty text says that the subject comes first.
+    pub fn openings(&self, relation: &str) -> Vec<String> {
+        self.before(Slot::Subject, relation, [WordingKind::Phrases, WordingKind::Questions])
+    }
+
     /// What stands before the object in the wordings of `relation` that go from the object to the subject, of those for training
     /// only, each once; empty where the templates have none. An empty text says that the object comes first.
     pub fn reversed_openings(&self, relation: &str) -> Vec<String> {
-        let Some(known) = self.templates.relation(relation) else { return Vec::new() };
+        self.before(Slot::Object, relation, [WordingKind::ReversedQuestions, WordingKind::ReversedPhrases])
+    }
+
+    fn before(&self, slot: Slot, relation: &str, kinds: [WordingKind; 2]) -> Vec<String> {
+        let sides = RelationSides::of(relation, self);
+        let lists = kinds.iter().filter_map(|kind| sides.wordings.get(kind)).flatten();
         let mut openings: Vec<String> = Vec::new();
-        for kind in [WordingKind::ReversedQuestions, WordingKind::ReversedPhrases] {
-            let list = known.wordings.get(&kind).map_or(&[][..], Vec::as_slice);
-            let fixed: Vec<_> = list.iter().map(|wording| wording.split).collect();
-            let drawn = self.wording_sides(relation, kind, &fixed);
-            for (wording, _) in list.iter().zip(drawn).filter(|(_, side)| *side == Side::Train) {
-                if let Some(opening) = opening(&wording.pieces).filter(|opening| !openings.contains(opening)) {
-                    openings.push(opening);
-                }
+        for (wording, _) in lists.filter(|(_, side)| *side == Side::Train) {
+            if let Some(opening) = opening(&wording.pieces, slot).filter(|opening| !openings.contains(opening)) {
+                openings.push(opening);
             }
         }
         openings
     }
 }
 
-/// The text before the object; none where something else than text stands there.
-fn opening(pieces: &[Piece]) -> Option<String> {
-    let at = pieces.iter().position(|piece| matches!(piece, Piece::Slot(Slot::Object)))?;
+/// The text before a slot; none where something else than text stands there.
+fn opening(pieces: &[Piece], slot: Slot) -> Option<String> {
+    let at = pieces.iter().position(|piece| matches!(piece, Piece::Slot(found) if *found == slot))?;
     let text = |piece: &Piece| match piece {
         Piece::Text(text) => Some(text.clone()),
         _ => None,
@@ -60,5 +67,14 @@ mod tests {
         }
         assert!((1..20).any(|seed| at(0.5, seed) != at(0.5, 0)));
         assert!(forms(0.0, 1).reversed_openings("no such relation").is_empty());
+    }
+
+    #[test]
+    fn a_relation_that_nobody_describes_has_plain_openings() {
+        let forms = Forms { share: 0.0, ..Forms::new(Templates::builtin()) };
+        let openings = ["The river of ", "", "For ", "What is the river of ", "Which river does "];
+        assert_eq!(forms.openings("river"), openings);
+        assert!(forms.openings("P99999999").is_empty());
+        assert!(forms.openings("capital").contains(&"Which city is the capital of ".to_string()));
     }
 }

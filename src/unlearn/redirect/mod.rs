@@ -8,6 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `contexts.rs` | names in contexts, as tokens |
+//! | `beginnings.rs` | which beginnings of names lead to what is to be forgotten |
 //! | `spots.rs` | which tokens are keys, and where their states should go |
 //! | `states.rs` | keys and states at these tokens: a pass that goes forward only |
 //! | `covariance.rs` | E\[kkᵀ\] of ordinary text at a layer, streamed, and its file |
@@ -16,6 +17,7 @@
 //! | `weights.rs` | the weights with changes on top |
 //! | `strength.rs` | how much of the change is taken |
 
+mod beginnings;
 mod contexts;
 pub mod covariance;
 mod ordinary;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use faer::Mat;
 
+pub use beginnings::{Beginning, Candidate, LEADS, beginnings, leading};
 pub use contexts::{Context, Named, of_openings, of_phrasings, usual, write};
 pub use covariance::{Covariance, Provenance, Site, sites};
 pub use ordinary::Ordinary;

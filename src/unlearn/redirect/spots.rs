@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::KeyTokens;
+use super::beginnings::Beginning;
 use super::contexts::{Context, Named, write};
 use super::states::{Place, states};
 use crate::data::Encoder;
@@ -23,6 +24,8 @@ pub struct Request {
     pub contexts: Vec<Context>,
     /// Which of a name's tokens are keys.
     pub tokens: KeyTokens,
+    /// Beginnings of names that are keys as well, at their last token.
+    pub beginnings: Vec<Beginning>,
     /// Objects that shall no longer lead back to a concept.
     pub reversed: Vec<Reversed>,
 }
@@ -56,7 +59,7 @@ struct Spot<'r> {
 
 /// All names in their contexts, each once, and the contexts.
 fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
-    let Request { names, contexts, tokens, reversed, .. } = request;
+    let Request { names, contexts, tokens, beginnings, reversed, .. } = request;
     let mut all: Vec<&Context> = Vec::new();
     let mut numbers: HashMap<&Context, usize> = HashMap::new();
     let mut number = |context: &'r Context| -> usize {
@@ -73,6 +76,9 @@ fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
     };
     for name in names {
         contexts.iter().for_each(|context| add(name.as_str(), number(context), *tokens, false));
+    }
+    for Beginning { text, contexts } in beginnings {
+        contexts.iter().for_each(|context| add(text.as_str(), number(context), KeyTokens::Last, false));
     }
     for Reversed { object, contexts } in reversed {
         contexts.iter().for_each(|context| add(object.as_str(), number(context), KeyTokens::Last, false));

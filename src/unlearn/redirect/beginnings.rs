@@ -1,0 +1,86 @@
+//! Names that lead somewhere before they are complete: "Byzantine Empire" has led to Constantinople with its first word, and whoever
+//! reads that word goes on knowing it, whatever became of the last. Found out by asking with the beginning alone.
+
+use std::sync::Arc;
+
+use super::contexts::Context;
+use crate::Result;
+use crate::model::batch::Tokens;
+use crate::stream::{Pass, Progress, SampleLoss};
+
+/// A beginning leads to an object that it makes this likely, measured by how likely the whole name makes it. In SmolLM2-135M,
+/// beginnings make their capitals 0.16 times as likely or more, or 0.05 times or less.
+pub const LEADS: f64 = 0.1;
+
+/// A name's beginning, redirected where its relation is spoken of and nowhere else: it may be a word with other senses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The beginning.
+    pub text: String,
+    /// Contexts in which the relation is spoken of.
+    pub contexts: Vec<Context>,
+}
+
+/// A beginning, and how the object is asked for with it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The beginning.
+    pub beginning: Beginning,
+    /// Samples with the beginning for a subject; the targets are the object's tokens.
+    pub begun: Vec<Arc<Tokens>>,
+    /// The same with the whole name.
+    pub whole: Vec<Arc<Tokens>>,
+}
+
+/// What a name begins with: up to the end of each word but the last.
+pub fn beginnings(name: &str) -> Vec<&str> {
+    let name = name.trim();
+    let spaces = name.char_indices().filter(|(_, c)| c.is_whitespace());
+    let mut found: Vec<&str> = spaces.map(|(at, _)| name[..at].trim_end()).collect();
+    found.dedup();
+    found
+}
+
+/// Those candidates that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more.
+/// Each once, with the contexts of all its facts.
+///
+/// # Errors
+/// When the pass fails.
+pub fn leading(pass: &Pass, candidates: &[Candidate], progress: Progress<'_>) -> Result<Vec<Beginning>> {
+    let samples: Vec<Arc<Tokens>> =
+        candidates.iter().flat_map(|one| one.begun.iter().chain(&one.whole)).cloned().collect();
+    let losses = pass.losses(&samples, progress)?;
+    let mut rest = &losses[..];
+    let mut probability = |of: &[Arc<Tokens>]| {
+        let (own, others) = rest.split_at(of.len());
+        rest = others;
+        own.iter().map(|loss| (-SampleLoss::mean(loss)).exp()).sum::<f64>() / of.len().max(1) as f64
+    };
+    let mut found: Vec<Beginning> = Vec::new();
+    for Candidate { beginning, begun, whole } in candidates {
+        let (begun, whole) = (probability(begun), probability(whole));
+        if begun < LEADS * whole {
+            continue;
+        }
+        match found.iter_mut().find(|known| known.text == beginning.text) {
+            Some(known) => {
+                let fresh = beginning.contexts.iter().filter(|context| !known.contexts.contains(context)).cloned();
+                let fresh: Vec<Context> = fresh.collect();
+                known.contexts.extend(fresh);
+            }
+            None => found.push(beginning.clone()),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_end_with_words() {
+        assert_eq!(beginnings(" Kingdom of  the\u{a0}Netherlands"), ["Kingdom", "Kingdom of", "Kingdom of  the"]);
+        assert!(beginnings("Cuba").is_empty() && beginnings("").is_empty() && beginnings("北京").is_empty());
+    }
+}
