@@ -108,6 +108,8 @@ def line(name, report):
     chat = [k for k, form in zip(forget, forms) if form == "chat"]
     begun = [k for k, form in zip(forget, forms) if form == "chat, answer begun"]
     alone = [k for k, form in zip(forget, forms) if form != "chat"]
+    if not of("probes-text.jsonl"):
+        return f"| {name} | {report['verdict']['headline']} |" + " |" * 12
     text = of("probes-text.jsonl")[0]
     loss = text.get("loss") or {key: -math.log(value) for key, value in text["probability"].items()}
     perplexity = 100 * (math.exp(loss["after"] - loss["before"]) - 1)

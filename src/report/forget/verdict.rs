@@ -135,6 +135,7 @@ fn headline(case: &Case, removed: &Finding, intact: &Finding) -> String {
     if case.unchanged() {
         let selected = case.report.method.selected;
         let why = match selected {
+            0 if !case.report.training.is_empty() => "no change of those that were tried was taken".to_owned(),
             0 => "no weight was selected".to_owned(),
             _ => format!("{} selected, none of them changed in value", counted(selected, "weight")),
         };

@@ -41,6 +41,13 @@ fn nothing_selected() {
     );
     assert_eq!(answers(&report), (Answer::No, Answer::Yes, Answer::No, Answer::Yes));
     assert!(!Verdict::of(&report).success);
+    let mut tried = report.clone();
+    tried.training = sample::trained().training;
+    assert!(!tried.training.is_empty());
+    assert_eq!(
+        Verdict::of(&tried).headline,
+        "Nothing was removed: no change of those that were tried was taken. No checkpoint was written."
+    );
     let mut rounded = report;
     rounded.method.selected = 12;
     assert!(

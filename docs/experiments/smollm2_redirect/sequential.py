@@ -1,0 +1,72 @@
+"""Ten requests one after the other, beside one request for all of it: `--method redirect`, one fact a request.
+
+    python ../smollm2_capitals/make_data.py --facts smollm2_135m.jsonl --wikitext test.parquet --out cap
+    python make_facts.py --data cap
+    python sequential.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap
+
+Every request edits what the one before it wrote, measures the ordinary text's covariance anew, and takes all of its change
+(`--strength 1`), as the joint request does. Right answers, of those that were right before.
+"""
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--efface", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=["redirect"], choices=["redirect", "dampen"])
+    given = parser.parse_args()
+    print("| method | requests | left, worst form | left, all | other capitals | facts |")
+    print("|---|---|---|---|---|---|")
+    for method in given.methods:
+        facts = (given.data / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+        for requests in (1, len(facts)):
+            work = Path(tempfile.mkdtemp())
+            print(line(method, requests, asked(given, forgotten(given, method, facts, requests, work))), flush=True)
+            shutil.rmtree(work)
+
+
+def forgotten(given, method, facts, requests, work):
+    """The model after so many requests."""
+    model = given.model
+    for request in range(requests):
+        part = facts[request * len(facts) // requests:(request + 1) * len(facts) // requests]
+        (work / "facts.jsonl").write_text("\n".join(part) + "\n", encoding="utf-8")
+        out = work / str(request)
+        how = ["--strength", "1", "--max-utility-loss", "100000%"] if method == "redirect" else ["--max-utility-loss", "2%"]
+        subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only", "--method", method, *how,
+                        "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
+                        "--retain", given.data / "retain.jsonl", "--out", out], check=True)
+        if model != given.model:
+            shutil.rmtree(model)
+        model = out
+    return model
+
+
+def asked(given, model):
+    command = [given.efface, "eval", "--model", model, "--baseline", given.model, "--device", "cpu", "-q", "--json",
+               "--probes-forget", given.data / "probes-forget.jsonl", "--probes-retain", given.data / "probes-capitals.jsonl",
+               "--probes", given.data / "probes-facts.jsonl"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def line(method, requests, report):
+    def of(role):
+        return [form for form in report["forms"] if form["role"] == role]
+
+    def right(role):
+        return f"{sum(form['still'] for form in of(role))} of {sum(form['known'] for form in of(role))}"
+
+    worst = max(of("forget"), key=lambda form: form["still"] / max(form["known"], 1))
+    return (f"| `{method}` | {requests} | {worst['still']} of {worst['known']} ({worst['form']}) | {right('forget')} | {right('retain')} "
+            f"| {right('other')} |")
+
+
+if __name__ == "__main__":
+    main()
