@@ -55,7 +55,7 @@ impl Concepts {
             let fresh: Vec<Context> = fresh.collect();
             contexts.extend(fresh);
         }
-        let which = given.key_tokens(args.choosing.training.repairs());
+        let which = given.key_tokens();
         let candidates = match which {
             KeyTokensName::Leading => facts.candidates(&names, encoder)?,
             KeyTokensName::Last | KeyTokensName::FirstAndLast => Vec::new(),

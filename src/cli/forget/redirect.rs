@@ -11,11 +11,11 @@ use efface::model::Model;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
-use efface::stream::{CheckpointWeights, Labels};
+use efface::stream::{CheckpointWeights, Labels, Progress};
 use efface::unlearn::forget::Outcome;
 use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing};
 use efface::unlearn::redirect::{
-    self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site,
+    self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site, Taken,
     covariance,
 };
 use efface::unlearn::selection::LogRatioHistogram;
@@ -61,8 +61,7 @@ pub struct RedirectArgs {
     /// What the change's effect on ordinary text costs, against meeting its aim [default: 1].
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     ridge: Option<f64>,
-    /// Which of a name's tokens are redirected [default: last; leading where --recalibrate repairs
-    /// what that harms].
+    /// Which of a name's tokens are redirected [default: leading].
     #[arg(long, value_enum)]
     key_tokens: Option<KeyTokensName>,
     /// Whether an object no longer leads back to its subject: at the object's name, in wordings of its relation that ask for the
@@ -112,10 +111,9 @@ impl RedirectArgs {
         self.ridge.unwrap_or(RIDGE)
     }
 
-    /// Which tokens are redirected. Beginnings of names are words with other senses: what that harms has to be repaired, and
-    /// where it is not, the limit would leave less of the whole change.
-    pub fn key_tokens(&self, repaired: bool) -> KeyTokensName {
-        self.key_tokens.unwrap_or(if repaired { KeyTokensName::Leading } else { KeyTokensName::Last })
+    /// Which tokens are redirected.
+    pub fn key_tokens(&self) -> KeyTokensName {
+        self.key_tokens.unwrap_or(KeyTokensName::Leading)
     }
 
     /// The names that take the concepts' place.
@@ -152,7 +150,7 @@ impl RedirectArgs {
     }
 
     /// The settings by name, for the report. Concepts are counted, not named: a report may be redacted.
-    pub fn settings(&self, method: MethodName, repaired: bool) -> serde_json::Map<String, serde_json::Value> {
+    pub fn settings(&self, method: MethodName) -> serde_json::Map<String, serde_json::Value> {
         let mut settings = serde_json::Map::new();
         if method == MethodName::Redirect {
             let values = [
@@ -162,7 +160,7 @@ impl RedirectArgs {
                 ("reversed", self.reversed.map(super::super::measure::name).into()),
                 ("bound", self.bound.into()),
                 ("ridge", self.ridge().into()),
-                ("key_tokens", super::super::measure::name(self.key_tokens(repaired)).into()),
+                ("key_tokens", super::super::measure::name(self.key_tokens()).into()),
                 ("text", self.text.as_ref().map(|path| path.display().to_string()).into()),
             ];
             settings.extend(values.into_iter().map(|(name, value)| (name.to_string(), value)));
@@ -263,25 +261,39 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     };
     let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
     let request = request(run, &plan.concepts, phases)?;
-    let redirection = phases.run(&args.common, "redirecting", |tick| {
+    let redirected = |ridge: f64, tick: Progress<'_>| {
         let places = (&plan.sites[..], &covariances[..]);
-        redirect::redirect(device, (&input.model, &base), encoder, &request, places, &how, tick)
-    })?;
+        redirect::redirect(device, (&input.model, &base), encoder, &request, places, &Options { ridge, ..how }, tick)
+    };
+    let redirection = phases.run(&args.common, "redirecting", |tick| redirected(how.ridge, tick))?;
     tell(args, &request, &redirection);
     let judges = judges(run);
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
     })?;
+    let share = |scale: f64, phases: &mut Phases| {
+        phases.run(&args.common, "judging", |tick| redirect::share(&judge, &base, &redirection.changes, scale, tick))
+    };
+    let within = |phases: &mut Phases| {
+        let again = |ridge: f64| redirected(ridge, &|_, _| {});
+        phases.run(&args.common, "judging", |tick| {
+            redirect::within(&judge, &base, (how.ridge, &redirection), &again, limit, tick)
+        })
+    };
     let strength = args.choosing.training.share_strength()?;
     let mut outcome = Outcome::new(LogRatioHistogram::new());
     // What is repaired afterwards need not be harmless before: all of the change is taken, and judged when it is mended; only
-    // where that is not enough, a strength that is harmless by itself.
-    let whole = strength.or(args.choosing.training.repair()?.is_some().then_some(FULL));
-    let mut taken = take(run, &judge, (&base, &redirection), (whole, limit), &mut outcome, phases)?;
-    if whole != strength && judge.rise(taken.standing) > limit {
-        taken = take(run, &judge, (&base, &redirection), (strength, limit), &mut outcome, phases)?;
+    // where that is not enough, what is harmless by itself.
+    let taken = match (strength, args.choosing.training.repairs()) {
+        (Some(strength), _) => share(strength, phases)?,
+        (None, true) => share(FULL, phases)?,
+        (None, false) => within(phases)?,
+    };
+    let mut mended = mended(run, &judge, (&base, taken), &mut outcome, phases)?;
+    if strength.is_none() && args.choosing.training.repairs() && judge.rise(mended.standing) > limit {
+        mended = self::mended(run, &judge, (&base, within(phases)?), &mut outcome, phases)?;
     }
-    let Taken { weights, standing, selected } = taken;
+    let Mended { weights, standing, selected } = mended;
     (outcome.forget, outcome.held_out) = (Some(judge.forget(standing)), Some(judge.held_out(standing)));
     outcome.judge(limit, strength.is_none());
     let edit = EditedWeights { model: input.model.clone(), weights, selected };
@@ -302,36 +314,33 @@ fn request(run: &Run<'_>, concepts: &Concepts, phases: &mut Phases) -> Result<Re
 }
 
 /// What became of the weights.
-struct Taken {
+struct Mended {
     weights: Arc<dyn WeightSource>,
     standing: Standing,
     selected: Vec<u64>,
 }
 
-/// Takes a change with a `strength`, or the one that is found within the limit, and repairs what that harms where it is asked for.
-fn take(
+/// Takes a change, and repairs what it harms where that is asked for.
+fn mended(
     run: &Run<'_>,
     judge: &Judge<'_>,
-    (base, redirection): (&Arc<dyn WeightSource>, &Redirection),
-    strength: (Option<f64>, f64),
+    (base, taken): (&Arc<dyn WeightSource>, Taken),
     outcome: &mut Outcome,
     phases: &mut Phases,
-) -> Result<Taken> {
+) -> Result<Mended> {
     let Run { args, input, .. } = *run;
-    let (scale, standing, trials) = phases
-        .run(&args.common, "judging", |tick| redirect::search(judge, base, &redirection.changes, strength, tick))?;
-    outcome.chosen = trials.iter().position(|trial| trial.scale == Some(scale));
-    outcome.trials = trials;
-    let weights = RedirectedWeights::new(base.clone(), &input.model, &redirection.changes, scale)?;
-    let selected = RedirectedWeights::selected(&input.model, &redirection.changes);
-    let mut taken = Taken { weights: Arc::new(weights), standing, selected };
+    let Taken { changes, scale, standing, trials, chosen } = taken;
+    (outcome.trials, outcome.chosen) = (trials, chosen);
+    let weights = Arc::new(RedirectedWeights::new(base.clone(), &input.model, &changes, scale)?);
+    let selected = RedirectedWeights::selected(&input.model, &changes);
+    let mut mended = Mended { weights, standing, selected };
     if let Some(repair) = args.choosing.training.repair()? {
         let all = everything(run);
-        let edited = (taken.weights.clone(), standing);
-        (taken.weights, taken.standing) = mend(run, judge, edited, &all.trainable, repair, outcome, phases)?;
-        taken.selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
+        let edited = (mended.weights.clone(), standing);
+        (mended.weights, mended.standing) = mend(run, judge, edited, &all.trainable, repair, outcome, phases)?;
+        mended.selected.iter_mut().zip(all.selected).for_each(|(own, repaired)| *own = (*own).max(repaired));
     }
-    Ok(taken)
+    Ok(mended)
 }
 
 /// The text's covariances: from the file, if there is one, or measured.

@@ -193,6 +193,7 @@ fn training(outcome: &Outcome) -> Vec<TrainingPoint> {
             learning_rate: f64::from(trial.learning_rate),
             step: trial.step as u64,
             scale: trial.scale,
+            ridge: trial.ridge,
             kept: trial.kept,
             loss_rise: trial.rise,
             taken: chosen == Some(i),

@@ -290,7 +290,7 @@ impl Choosing {
             "only": self.only, "skip": self.skip, "retain_fisher": self.retain_fisher,
         });
         let mut all = self.training.settings(self.method, width);
-        all.extend(self.redirect.settings(self.method, self.training.repairs()));
+        all.extend(self.redirect.settings(self.method));
         if let Ok(Task::Heads(recipe)) = self.task(0) {
             all.extend(recipe.settings());
         }

@@ -217,9 +217,12 @@ pub struct TrainingPoint {
     pub learning_rate: f64,
     /// After so many steps.
     pub step: u64,
-    /// A task vector's scale.
+    /// The share of a change that is taken, or a multiple of a task vector.
     #[serde(default, with = "number::option")]
     pub scale: Option<f64>,
+    /// The ridge of a redirection, where it is searched.
+    #[serde(default, with = "number::option")]
+    pub ridge: Option<f64>,
     /// The share that is left of the probability of what is to be forgotten.
     #[serde(with = "number")]
     pub kept: f64,

@@ -18,13 +18,15 @@ pub(super) fn section(page: &mut Document, report: &ForgetReport) {
              than the picture has room for.",
         );
     }
-    let mut table = Table::new(&["phase", ">learning rate", ">step", ">scale", ">left", ">held-out loss", "taken"]);
+    let mut table =
+        Table::new(&["phase", ">learning rate", ">step", ">scale", ">ridge", ">left", ">held-out loss", "taken"]);
     for point in &report.training {
         table.row([
             if point.repair { "recalibration" } else { "training" }.into(),
             number(point.learning_rate),
             point.step.to_string(),
             point.scale.map_or_else(String::new, number),
+            point.ridge.map_or_else(String::new, number),
             percent(point.kept),
             signed_percent(point.loss_rise),
             if point.taken { "yes" } else { "" }.into(),

@@ -203,6 +203,7 @@ pub(super) fn trained() -> ForgetReport {
         learning_rate: 6e-4,
         step,
         scale: None,
+        ridge: None,
         kept,
         loss_rise,
         taken,

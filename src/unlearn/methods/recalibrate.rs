@@ -98,7 +98,7 @@ pub fn recalibrate(
         if better {
             (best.weights, best.standing, best.chosen) = (weights, standing, Some(best.trials.len()));
         }
-        best.trials.push(Trial { learning_rate: options.learning_rate, step, scale: None, kept, rise });
+        best.trials.push(Trial { learning_rate: options.learning_rate, step, scale: None, ridge: None, kept, rise });
         without_gain = if better { 0 } else { without_gain + 1 };
         if without_gain == PATIENCE {
             break;

@@ -39,7 +39,7 @@ pub fn search_scale(
         let tick = |done: u64, of: u64| progress(step * of + done, total * of);
         let standing = judge.standing(weights(scale)?, &tick)?;
         let (kept, rise) = (standing.kept, judge.rise(standing));
-        trials.push(Trial { learning_rate: 0.0, step: 0, scale: Some(scale), kept, rise });
+        trials.push(Trial { learning_rate: 0.0, step: 0, scale: Some(scale), ridge: None, kept, rise });
         Ok::<_, crate::Error>((standing, rise))
     };
     let first = given.unwrap_or(FULL);

@@ -93,8 +93,10 @@ pub struct Trial {
     pub learning_rate: f32,
     /// After so many steps.
     pub step: usize,
-    /// A task vector's scale.
+    /// The share of a change that is taken, or a multiple of a task vector.
     pub scale: Option<f64>,
+    /// The ridge of a redirection, where it is searched.
+    pub ridge: Option<f64>,
     /// The share that is left of the probability of what is to be forgotten, in the form with the most left.
     pub kept: f64,
     /// The relative rise of the loss on what is to be kept.
@@ -184,7 +186,7 @@ impl Search<'_> {
         let standing = self.judge.standing(weights.clone(), &|_, _| {})?;
         let (learning_rate, step, scale) = at;
         let (kept, rise) = (standing.kept, self.judge.rise(standing));
-        let trial = Trial { learning_rate, step, scale, kept, rise };
+        let trial = Trial { learning_rate, step, scale, ridge: None, kept, rise };
         let points = &mut self.points;
         let better = match &points.best {
             Some((best, ..)) => rank(&trial, limit) < rank(&points.trials[*best], limit),

@@ -15,7 +15,7 @@
 //! | `subspace.rs`, `ordinary.rs` | what of it is dominant; how far keys lie beside it |
 //! | `solve.rs` | the change: one n×n solve for n keys |
 //! | `weights.rs` | the weights with changes on top |
-//! | `strength.rs` | how much of the change is taken |
+//! | `strength.rs` | how much of it is taken |
 
 mod beginnings;
 mod contexts;
@@ -40,7 +40,7 @@ pub use solve::{Factors, Fit, solve};
 use spots::{Keys, keys};
 pub use spots::{Request, Reversed, samples};
 pub use states::{Place, States, states};
-pub use strength::search;
+pub use strength::{Taken, share, within};
 pub use subspace::{Subspace, dominant};
 pub use weights::{Change, RedirectedWeights};
 

@@ -1,26 +1,89 @@
-//! How much of a change is taken: tried out, and judged by samples held out.
+//! How much of a redirection is taken: a share of its change, or all of one with a larger ridge; judged by samples held out.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::Redirection;
 use super::weights::{Change, RedirectedWeights};
-use crate::Result;
 use crate::model::weights::WeightSource;
 use crate::stream::Progress;
-use crate::unlearn::methods::{Judge, Standing, Trial, search_scale};
+use crate::unlearn::methods::{FULL, Judge, Standing, Trial, search_scale};
+use crate::{Error, Result};
 
-/// Finds the strength in (0, 1]: see [`search_scale`].
+/// The ridge of a strength s is that of the whole change divided by s to this power: then the harm is about the square of the
+/// strength, from which the search begins (SmolLM2-135M: of the ridge it is about the power −0.4).
+const POWER: i32 = 4;
+
+/// What is taken of a redirection.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The changes.
+    pub changes: Vec<Arc<Change>>,
+    /// The share of them.
+    pub scale: f64,
+    /// How the model stands with them.
+    pub standing: Standing,
+    /// All that was tried.
+    pub trials: Vec<Trial>,
+    /// The place among the trials of what is taken.
+    pub chosen: Option<usize>,
+}
+
+/// Takes a share of a change: W + `scale` ΔW.
 ///
 /// # Errors
 /// When a pass fails.
-pub fn search(
+pub fn share(
     judge: &Judge<'_>,
     base: &Arc<dyn WeightSource>,
     changes: &[Arc<Change>],
-    strength: (Option<f64>, f64),
+    scale: f64,
     progress: Progress<'_>,
-) -> Result<(f64, Standing, Vec<Trial>)> {
-    let weights = |scale: f64| -> Result<Arc<dyn WeightSource>> {
-        Ok(Arc::new(RedirectedWeights::new(base.clone(), judge.model, changes, scale)?))
+) -> Result<Taken> {
+    let weights = |scale: f64| weights(judge, base, changes, scale);
+    let (scale, standing, trials) = search_scale(judge, &weights, (Some(scale), f64::INFINITY), progress)?;
+    Ok(Taken { changes: changes.to_vec(), scale, standing, trials, chosen: Some(0) })
+}
+
+/// Takes all of a redirection whose harm is within the `limit`, or else one made `again` with a larger ridge, as [`search_scale`]
+/// finds it. A larger ridge leaves out first what harms most for what it brings; a share of the change leaves out of everything
+/// alike. `first` is the redirection with the smallest ridge, and that ridge.
+///
+/// # Errors
+/// When a pass fails or a redirection cannot be made.
+pub fn within(
+    judge: &Judge<'_>,
+    base: &Arc<dyn WeightSource>,
+    first: (f64, &Redirection),
+    again: &dyn Fn(f64) -> Result<Redirection>,
+    limit: f64,
+    progress: Progress<'_>,
+) -> Result<Taken> {
+    let ridge = |strength: f64| first.0 / strength.powi(POWER);
+    let made = RefCell::new(Vec::new());
+    let attempt = |strength: f64| {
+        let changes = if strength == FULL { first.1.changes.clone() } else { again(ridge(strength))?.changes };
+        let weights = weights(judge, base, &changes, FULL);
+        made.borrow_mut().push(changes);
+        weights
     };
-    search_scale(judge, &weights, strength, progress)
+    let (strength, standing, mut trials) = search_scale(judge, &attempt, (None, limit), progress)?;
+    let chosen = trials.iter().position(|trial| trial.scale == Some(strength));
+    let changes = chosen.and_then(|chosen| made.borrow().get(chosen).cloned());
+    let changes =
+        changes.ok_or_else(|| Error::Failed("the search of a redirection's strength tried nothing".into()))?;
+    for trial in &mut trials {
+        trial.ridge = trial.scale.map(ridge);
+        trial.scale = Some(FULL);
+    }
+    Ok(Taken { changes, scale: FULL, standing, trials, chosen })
+}
+
+fn weights(
+    judge: &Judge<'_>,
+    base: &Arc<dyn WeightSource>,
+    changes: &[Arc<Change>],
+    scale: f64,
+) -> Result<Arc<dyn WeightSource>> {
+    Ok(Arc::new(RedirectedWeights::new(base.clone(), judge.model, changes, scale)?))
 }
