@@ -420,7 +420,7 @@ fn the_command_redirects_a_person() {
 }
 
 /// What is repaired afterwards need not be harmless before: all of the change is taken; where the repair does not bring it within
-/// the limit, one that is harmless by itself.
+/// the limit, one with a larger ridge that is harmless by itself, as where nothing is repaired.
 #[test]
 fn a_change_that_is_repaired_is_taken_whole_if_that_is_enough() {
     let folder = tempfile::tempdir().unwrap();
@@ -440,16 +440,23 @@ fn a_change_that_is_repaired_is_taken_whole_if_that_is_enough() {
         let of = |name: &str| trials.clone().map(|trial| trial[name].as_f64().unwrap()).collect::<Vec<_>>();
         let loss = |name: &str| report["guard"][name].as_f64().unwrap();
         let rise = (loss("loss_after") - loss("loss_before")) / loss("loss_before").max(1.0);
-        (of("scale"), of("loss_rise")[0], rise)
+        let ridges: Vec<Option<f64>> = trials.clone().map(|trial| trial["ridge"].as_f64()).collect();
+        (ridges, of("loss_rise")[0], rise)
     };
     let repair = ["--recalibrate", "24"];
-    let (scales, whole, mended) = strength("whole", 1e6, &repair);
+    let (ridges, whole, mended) = strength("whole", 1e6, &repair);
     println!("the loss rises by {whole} before the repair and by {mended} after it");
-    assert!(scales == [1.0] && mended < whole);
+    assert!(ridges == [None] && mended < whole);
     let between = (whole + mended.max(0.0)) / 2.0;
-    assert_eq!(strength("between", between, &repair).0, [1.0]);
-    assert!(strength("alone", between, &[]).0.len() > 1);
-    assert!(strength("too little", mended.max(0.0) / 4.0, &repair).0.len() > 1);
+    assert_eq!(strength("between", between, &repair).0, [None]);
+    let searched = |(ridges, _, rise): (Vec<Option<f64>>, f64, f64)| {
+        println!("ridges {ridges:?}, the loss rises by {rise}");
+        assert!(ridges.len() > 1 && ridges[0] == Some(1e-4), "{ridges:?}");
+        assert!(ridges[1..].iter().all(|ridge| ridge.is_some_and(|ridge| ridge > 1e-4)), "{ridges:?}");
+        rise
+    };
+    assert!(searched(strength("alone", between, &[])) <= between);
+    searched(strength("too little", mended.max(0.0) / 4.0, &repair));
 }
 
 #[test]

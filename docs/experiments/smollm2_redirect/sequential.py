@@ -42,7 +42,7 @@ def forgotten(given, method, facts, requests, work):
         how = ["--strength", "1", "--max-utility-loss", "100000%"] if method == "redirect" else ["--max-utility-loss", "2%"]
         subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only", "--method", method, *how,
                         "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
-                        "--retain", given.data / "retain.jsonl", "--out", out], check=True)
+                        "--retain", given.data / "retain.jsonl", "--out", out], check=True, stdout=subprocess.DEVNULL)
         if model != given.model:
             shutil.rmtree(model)
         model = out

@@ -115,10 +115,10 @@ impl<'a> Facts<'a> {
     fn relations(&self) -> Vec<&str> {
         let mut relations: Vec<&str> = Vec::new();
         for record in &self.forget {
-            if let RecordKind::Fact { relation, .. } = &record.kind {
-                if !relations.contains(&relation.as_str()) {
-                    relations.push(relation);
-                }
+            if let RecordKind::Fact { relation, .. } = &record.kind
+                && !relations.contains(&relation.as_str())
+            {
+                relations.push(relation);
             }
         }
         relations
