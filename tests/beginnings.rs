@@ -25,7 +25,7 @@ fn beginning(text: &str, before: &[&str]) -> Beginning {
 }
 
 /// A beginning leads where the mean of the probability over its wordings is a tenth of the whole name's, or more, and takes the
-/// contexts of every fact for which it does.
+/// contexts of every fact for which it does; a name that makes the object no likelier than another does leads nowhere.
 #[test]
 fn a_beginning_leads_by_the_mean_of_its_probability() {
     let seed = std::process::id().into();
@@ -52,10 +52,15 @@ fn a_beginning_leads_by_the_mean_of_its_probability() {
         let (low, high) = (of(least.1), of(most.1));
         let candidate = |beginning: Beginning, begun: &[&Arc<Tokens>]| {
             let begun: Vec<Arc<Tokens>> = begun.iter().map(|one| (*one).clone()).collect();
-            Candidate { beginning, whole: vec![high.clone(); begun.len()], begun }
+            Candidate { beginning, whole: vec![high.clone(); begun.len()], begun, instead: vec![low.clone()] }
+        };
+        let forgotten = |beginning: Beginning| {
+            let [begun, whole, instead] = [&low, &low, &high].map(|one| vec![one.clone()]);
+            Candidate { beginning, begun, whole, instead }
         };
         let candidates = [
             candidate(beginning("nowhere", &["a "]), &[&low, &low]),
+            forgotten(beginning("United", &["a "])),
             candidate(beginning("Byzantine", &["a ", "b "]), &[&low, &high, &low]),
             candidate(beginning("Tamil", &["a "]), &[&high]),
             candidate(beginning("Byzantine", &["b ", "c "]), &[&high]),

@@ -57,7 +57,7 @@ impl Concepts {
         }
         let which = given.key_tokens();
         let candidates = match which {
-            KeyTokensName::Leading => facts.candidates(&names, encoder)?,
+            KeyTokensName::Leading => facts.candidates((&names, &given.instead()), encoder)?,
             KeyTokensName::Last | KeyTokensName::FirstAndLast => Vec::new(),
         };
         let (tokens, instead) = (which.keys(), given.instead());
@@ -139,7 +139,7 @@ impl<'a> Facts<'a> {
 
     /// The beginnings of `names`, and how their objects are asked for; none that is a name itself or the subject of a fact to be
     /// kept.
-    fn candidates(&self, names: &[String], encoder: &dyn Encoder) -> Result<Vec<Candidate>> {
+    fn candidates(&self, (names, instead): (&[String], &[String]), encoder: &dyn Encoder) -> Result<Vec<Candidate>> {
         let taken: Vec<String> =
             names.iter().chain(self.retain.iter().flat_map(subjects)).map(|name| normalised(name)).collect();
         let chat = encoder.has_chat_template();
@@ -157,7 +157,8 @@ impl<'a> Facts<'a> {
                 for text in beginnings(name).into_iter().filter(|text| !taken.contains(&normalised(text))) {
                     let beginning = Beginning { text: text.into(), contexts: self.contexts(relation, chat) };
                     let (begun, whole) = (asked(record, text)?, asked(record, name)?);
-                    candidates.extend((!whole.is_empty()).then_some(Candidate { beginning, begun, whole }));
+                    let instead = instead.iter().map(|name| asked(record, name)).collect::<Result<Vec<_>>>()?.concat();
+                    candidates.extend((!whole.is_empty()).then_some(Candidate { beginning, begun, whole, instead }));
                 }
             }
         }

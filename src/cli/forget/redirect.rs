@@ -15,8 +15,8 @@ use efface::stream::{CheckpointWeights, Labels, Progress};
 use efface::unlearn::forget::Outcome;
 use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing};
 use efface::unlearn::redirect::{
-    self, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request, Site, Taken,
-    covariance,
+    self, Candidate, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request,
+    Site, Taken, covariance,
 };
 use efface::unlearn::selection::LogRatioHistogram;
 use efface::{Error, Result};
@@ -391,6 +391,6 @@ fn tell(args: &Args, request: &Request, redirection: &Redirection) {
 pub fn samples(run: &Run<'_>, plan: &Plan) -> Result<Vec<Arc<Tokens>>> {
     let Some(encoder) = run.input.encoder() else { return Ok(tokens(&run.data.forget)) };
     let mut samples = redirect::samples(encoder, &plan.concepts.request)?;
-    samples.extend(plan.concepts.candidates.iter().flat_map(|one| one.begun.iter().chain(&one.whole)).cloned());
+    samples.extend(plan.concepts.candidates.iter().flat_map(Candidate::samples).cloned());
     Ok(samples)
 }

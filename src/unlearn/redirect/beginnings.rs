@@ -9,7 +9,8 @@ use crate::model::batch::Tokens;
 use crate::stream::{Pass, Progress, SampleLoss};
 
 /// A beginning leads to an object that it makes this likely, measured by how likely the whole name makes it. In SmolLM2-135M,
-/// beginnings make their capitals 0.16 times as likely or more, or 0.05 times or less.
+/// beginnings make their capitals 0.16 times as likely or more, or 0.05 times or less. Nor does anything lead there where the name
+/// that takes the place makes the object as likely as that: then the whole name says next to nothing of it, and may be forgotten already.
 pub const LEADS: f64 = 0.1;
 
 /// A name's beginning, redirected where its relation is spoken of and nowhere else: it may be a word with other senses.
@@ -30,6 +31,15 @@ pub struct Candidate {
     pub begun: Vec<Arc<Tokens>>,
     /// The same with the whole name.
     pub whole: Vec<Arc<Tokens>>,
+    /// The same with the names that take its place.
+    pub instead: Vec<Arc<Tokens>>,
+}
+
+impl Candidate {
+    /// All samples, in the order in which they are asked.
+    pub fn samples(&self) -> impl Iterator<Item = &Arc<Tokens>> {
+        self.begun.iter().chain(&self.whole).chain(&self.instead)
+    }
 }
 
 /// What a name begins with: up to the end of each word but the last.
@@ -41,14 +51,13 @@ pub fn beginnings(name: &str) -> Vec<&str> {
     found
 }
 
-/// Those candidates that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more.
-/// Each once, with the contexts of all its facts.
+/// Those candidates that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more,
+/// and that of the names that take the place is less. Each once, with the contexts of all its facts.
 ///
 /// # Errors
 /// When the pass fails.
 pub fn leading(pass: &Pass, candidates: &[Candidate], progress: Progress<'_>) -> Result<Vec<Beginning>> {
-    let samples: Vec<Arc<Tokens>> =
-        candidates.iter().flat_map(|one| one.begun.iter().chain(&one.whole)).cloned().collect();
+    let samples: Vec<Arc<Tokens>> = candidates.iter().flat_map(Candidate::samples).cloned().collect();
     let losses = pass.losses(&samples, progress)?;
     let mut rest = &losses[..];
     let mut probability = |of: &[Arc<Tokens>]| {
@@ -57,9 +66,9 @@ pub fn leading(pass: &Pass, candidates: &[Candidate], progress: Progress<'_>) ->
         own.iter().map(|loss| (-SampleLoss::mean(loss)).exp()).sum::<f64>() / of.len().max(1) as f64
     };
     let mut found: Vec<Beginning> = Vec::new();
-    for Candidate { beginning, begun, whole } in candidates {
-        let (begun, whole) = (probability(begun), probability(whole));
-        if begun < LEADS * whole {
+    for Candidate { beginning, begun, whole, instead } in candidates {
+        let [begun, whole, instead] = [begun, whole, instead].map(|samples| probability(samples));
+        if begun < LEADS * whole || instead >= LEADS * whole {
             continue;
         }
         match found.iter_mut().find(|known| known.text == beginning.text) {
