@@ -46,32 +46,30 @@ def main():
 
 
 def asked(given, data, work, name, model):
-    """(file, form) -> the sum of the probabilities and how many probes there are; asked once."""
-    kept = work / "forms" / f"{name}.json"
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        command = [given.efface, "eval", "--model", model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
-                   "--relations", data / "relations.json", "--probes", data / "facts.jsonl", data / "facts-kept.jsonl"]
-        kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return sums_of(kept)
+    """What a model makes of the facts to be forgotten and to be kept."""
+    return sums(given, data, work / "forms" / f"{name}.json", model, [data / "facts.jsonl", data / "facts-kept.jsonl"])
 
 
 def of_nowhere(given, data, work):
     """The same of the cities to be forgotten, asked of countries that do not exist."""
-    kept, facts = work / "forms" / "invented.json", work / "forms" / "invented.jsonl"
+    facts = work / "forms" / "invented.jsonl"
+    records = [json.loads(line) for line in (data / "facts.jsonl").read_text(encoding="utf-8").splitlines()]
+    if len(records) > len(INVENTED):
+        raise SystemExit(f"{len(records)} facts and {len(INVENTED)} invented countries: add some to INVENTED")
+    renamed = [{**record, "subject": name} for record, name in zip(records, INVENTED)]
+    facts.write_text("".join(json.dumps(record) + "\n" for record in renamed), encoding="utf-8")
+    return sums(given, data, work / "forms" / "invented.json", given.model, [facts])
+
+
+def sums(given, data, kept, model, probes):
+    """(file, form) -> the sum of the probabilities and how many probes there are; asked once, and kept."""
     if not kept.exists():
-        records = [json.loads(line) for line in (data / "facts.jsonl").read_text(encoding="utf-8").splitlines()]
-        renamed = [{**record, "subject": name} for record, name in zip(records, INVENTED, strict=False)]
-        facts.write_text("".join(json.dumps(record) + "\n" for record in renamed), encoding="utf-8")
-        command = [given.efface, "eval", "--model", given.model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
-                   "--relations", data / "relations.json", "--probes", facts]
+        kept.parent.mkdir(exist_ok=True)
+        command = [given.efface, "eval", "--model", model, "--device", "cpu", "-q", "--json", "--likelihood-only", "--forms", "all",
+                   "--relations", data / "relations.json", "--probes", *probes]
         kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return sums_of(kept)
-
-
-def sums_of(path):
     sums = {}
-    for row in json.loads(path.read_text())["results"]:
+    for row in json.loads(kept.read_text())["results"]:
         key = (Path(row["file"]).stem, row["form"].split(",")[0])
         total, count = sums.get(key, (0.0, 0))
         sums[key] = (total + row["probability"] * row["probes"], count + row["probes"])

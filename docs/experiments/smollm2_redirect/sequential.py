@@ -20,27 +20,25 @@ def main():
     parser.add_argument("--efface", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=["redirect"], choices=["redirect", "dampen"])
     given = parser.parse_args()
-    print("| method | requests | left, worst form | left, all | other capitals | facts |")
-    print("|---|---|---|---|---|---|")
-    for method in given.methods:
-        facts = (given.data / "facts.jsonl").read_text(encoding="utf-8").splitlines()
-        for requests in (1, len(facts)):
-            work = Path(tempfile.mkdtemp())
-            print(line(method, requests, asked(given, forgotten(given, method, facts, requests, work))), flush=True)
-            shutil.rmtree(work)
+    print("| requests | left, worst form | left, all | other capitals | facts |")
+    print("|---|---|---|---|---|")
+    facts = (given.data / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+    for requests in (1, len(facts)):
+        work = Path(tempfile.mkdtemp())
+        print(line(requests, asked(given, forgotten(given, facts, requests, work))), flush=True)
+        shutil.rmtree(work)
 
 
-def forgotten(given, method, facts, requests, work):
+def forgotten(given, facts, requests, work):
     """The model after so many requests."""
     model = given.model
     for request in range(requests):
         part = facts[request * len(facts) // requests:(request + 1) * len(facts) // requests]
         (work / "facts.jsonl").write_text("\n".join(part) + "\n", encoding="utf-8")
         out = work / str(request)
-        how = ["--strength", "1", "--max-utility-loss", "100000%"] if method == "redirect" else ["--max-utility-loss", "2%"]
-        subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only", "--method", method, *how,
+        subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only",
+                        "--method", "redirect", "--strength", "1", "--max-utility-loss", "100000%",
                         "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
                         "--retain", given.data / "retain.jsonl", "--out", out], check=True, stdout=subprocess.DEVNULL)
         if model != given.model:
@@ -56,7 +54,7 @@ def asked(given, model):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def line(method, requests, report):
+def line(requests, report):
     def of(role):
         return [form for form in report["forms"] if form["role"] == role]
 
@@ -64,7 +62,7 @@ def line(method, requests, report):
         return f"{sum(form['still'] for form in of(role))} of {sum(form['known'] for form in of(role))}"
 
     worst = max(of("forget"), key=lambda form: form["still"] / max(form["known"], 1))
-    return (f"| `{method}` | {requests} | {worst['still']} of {worst['known']} ({worst['form']}) | {right('forget')} | {right('retain')} "
+    return (f"| {requests} | {worst['still']} of {worst['known']} ({worst['form']}) | {right('forget')} | {right('retain')} "
             f"| {right('other')} |")
 
 
