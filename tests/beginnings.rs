@@ -14,8 +14,8 @@ use efface::model::weights::WeightSource;
 use efface::random::Random;
 use efface::stream::{CheckpointWeights, Pass, PassOptions};
 use efface::unlearn::redirect::{
-    Beginning, Candidate, Context, Covariance, KeyTokens, LEADS, Options, RedirectedWeights, Request, leading,
-    redirect, sites, states, write,
+    Aim, Beginning, Candidate, Context, Covariance, KNOWN, KeyTokens, LEADS, Options, RedirectedWeights, Request,
+    leading, sites, states, write,
 };
 
 fn nothing(_: u64, _: u64) {}
@@ -25,7 +25,8 @@ fn beginning(text: &str, before: &[&str]) -> Beginning {
 }
 
 /// A beginning leads where the mean of the probability over its wordings is a tenth of the whole name's, or more, and takes the
-/// contexts of every fact for which it does; a name that makes the object no likelier than another does leads nowhere.
+/// contexts of every fact for which it does; a name that makes the object no likelier than another does leads nowhere, nor one that is
+/// not known.
 #[test]
 fn a_beginning_leads_by_the_mean_of_its_probability() {
     let seed = std::process::id().into();
@@ -58,7 +59,11 @@ fn a_beginning_leads_by_the_mean_of_its_probability() {
             let [begun, whole, instead] = [&low, &low, &high].map(|one| vec![one.clone()]);
             Candidate { beginning, begun, whole, instead }
         };
+        let unknown = by_probability.iter().rfind(|(probability, _)| *probability < KNOWN).copied().unwrap();
+        assert!(least.0 < LEADS * unknown.0, "no name that is not known is likelier than the others");
+        let unknown = Candidate { whole: vec![of(unknown.1)], ..candidate(beginning("Empire", &["a "]), &[&high]) };
         let candidates = [
+            unknown,
             candidate(beginning("nowhere", &["a "]), &[&low, &low]),
             forgotten(beginning("United", &["a "])),
             candidate(beginning("Byzantine", &["a ", "b "]), &[&low, &high, &low]),
@@ -78,7 +83,7 @@ fn a_beginning_moves_where_its_relation_is_spoken_of() {
     let golden = Golden::open("llama");
     let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
     let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
     let sites = sites(&golden.model, &[1]).unwrap();
     let width = sites[0].inputs;
     let ordinary = [Covariance { width, values: vec![0.0; width * width] }];
@@ -94,11 +99,13 @@ fn a_beginning_moves_where_its_relation_is_spoken_of() {
     let changes = |request: &Request| {
         let places = (&sites[..], &ordinary[..]);
         let over = (&golden.model, &base);
-        redirect(&cpu(), over, &encoder, request, places, &options, &nothing).unwrap()
+        let aim = Aim::new(&cpu(), over, &encoder, request, places, options, &nothing).unwrap();
+        aim.redirect(1e-7, &nothing).unwrap()
     };
     let (with, without) =
         (changes(&request(vec![beginning("Ur", &["The capital of "])])), changes(&request(Vec::new())));
-    assert_eq!((with.layers[0].keys, without.layers[0].keys), (3, 2));
+    // The name and what takes its place in two contexts, the beginning in one.
+    assert_eq!((with.layers[0].keys, without.layers[0].keys), (5, 4));
     let state = |changes, context: &Context, name: &str| {
         let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
         let pass = Pass::over(&cpu(), golden.model.clone(), Arc::new(weights), options.pass).unwrap();

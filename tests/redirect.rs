@@ -15,8 +15,8 @@ use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::stream::{CheckpointWeights, Pass, PassOptions};
 use efface::unlearn::redirect::{
-    Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed, covariance,
-    redirect, sites, states, write,
+    Aim, Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed, covariance,
+    sites, states, write,
 };
 
 fn nothing(_: u64, _: u64) {}
@@ -203,16 +203,17 @@ fn the_states_become_those_of_the_other_name() {
             let golden = Golden::open(name);
             let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
             let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
-            let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+            let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
             for layers in [&[1][..], &[0, 1]] {
                 for tokens in [KeyTokens::Last, KeyTokens::FirstAndLast] {
                     let sites = sites(&golden.model, layers).unwrap();
                     let ordinary: Vec<Covariance> = sites.iter().map(|site| none(site.inputs)).collect();
                     let over = (&golden.model, &base);
                     let places = (&sites[..], &ordinary[..]);
-                    let done = redirect(&device, over, &encoder, &request(tokens), places, &options, &nothing).unwrap();
+                    let aim = Aim::new(&device, over, &encoder, &request(tokens), places, options, &nothing).unwrap();
+                    let done = aim.redirect(1e-7, &nothing).unwrap();
                     let before = done.layers[0].distance;
-                    let share = done.distance / before;
+                    let share = aim.distance(&done.changes, &nothing).unwrap() / before;
                     println!("{name} {layers:?} {tokens:?}: {before:.3} to {share:.1e} of it");
                     assert!(before > 1e-3 && share < 0.02, "{name} {layers:?} {tokens:?}: {share}");
                 }
@@ -228,7 +229,7 @@ fn what_does_not_begin_a_text_takes_no_state_of_what_does() {
     let golden = Golden::open("llama");
     let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
     let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
-    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
     let sites = sites(&golden.model, &[1]).unwrap();
     let ordinary = [none(sites[0].inputs)];
     let [begins, behind] = ["", "The "].map(|text| Context::Plain(text.into()));
@@ -236,7 +237,8 @@ fn what_does_not_begin_a_text_takes_no_state_of_what_does() {
         let request =
             Request { names: vec!["Ur".into()], instead: vec!["x".into()], contexts, ..request(KeyTokens::Last) };
         let places = (&sites[..], &ordinary[..]);
-        redirect(&cpu(), (&golden.model, &base), &encoder, &request, places, &options, &nothing)
+        let aim = Aim::new(&cpu(), (&golden.model, &base), &encoder, &request, places, options, &nothing)?;
+        aim.redirect(1e-7, &nothing)
     };
     let state = |changes: &[Arc<Change>], before: &Context, name: &str| {
         let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
@@ -259,7 +261,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
         let golden = Golden::open("llama");
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-        let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
         let sites = sites(&golden.model, &[1]).unwrap();
         let ordinary = [none(sites[0].inputs)];
         let asks = Context::Plain("Whose capital is ".into());
@@ -274,7 +276,9 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
         };
         let done = |request: &Request| {
             let places = (&sites[..], &ordinary[..]);
-            redirect(&device, (&golden.model, &base), &encoder, request, places, &options, &nothing).unwrap().changes
+            let over = (&golden.model, &base);
+            let aim = Aim::new(&device, over, &encoder, request, places, options, &nothing).unwrap();
+            aim.redirect(1e-7, &nothing).unwrap().changes
         };
         let (covered, uncovered) = (done(&with), done(&request(KeyTokens::Last)));
         let target: Vec<f32> = {
@@ -292,6 +296,35 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
     }
 }
 
+/// What takes a name's place stays what it is: a name is redirected to where the other was, and not both to a third place.
+#[test]
+fn what_takes_the_place_stays_what_it_is() {
+    for device in [cpu(), gpu()] {
+        let golden = Golden::open("llama");
+        let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
+        let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
+        let options = Options { bound: None, seed: 3, pass: PassOptions::default() };
+        let sites = sites(&golden.model, &[0, 1]).unwrap();
+        let ordinary: Vec<Covariance> = sites.iter().map(|site| none(site.inputs)).collect();
+        let (over, request) = ((&golden.model, &base), request(KeyTokens::FirstAndLast));
+        let aim = Aim::new(&device, over, &encoder, &request, (&sites, &ordinary), options, &nothing).unwrap();
+        let done = aim.redirect(1e-7, &nothing).unwrap();
+        for context in &request.contexts {
+            for name in &request.instead {
+                let state = |changes: &[Arc<Change>]| {
+                    let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
+                    let pass = Pass::over(&device, golden.model.clone(), Arc::new(weights), options.pass).unwrap();
+                    let named = write(&encoder, context, name).unwrap();
+                    let places = [(0, named.first as u32), (0, named.last() as u32)];
+                    states(&pass, &[named.sample(0)], &places, None, sites[1].stage, &nothing).unwrap().states.concat()
+                };
+                let moved = relative(&state(&done.changes), &state(&[]));
+                assert!(moved < 0.02, "{name} in {context:?}: {moved} on {}", device.name());
+            }
+        }
+    }
+}
+
 /// What ordinary text uses is left alone: a change maps the dominant directions to nothing.
 #[test]
 fn ordinary_directions_are_left_alone() {
@@ -302,11 +335,11 @@ fn ordinary_directions_are_left_alone() {
     let width = sites[0].inputs;
     let mut ordinary = none(width);
     (0..width / 2).for_each(|i| ordinary.values[i * (width + 1)] = 1.0);
-    let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
     let places = (&sites[..], &[ordinary][..]);
-    let done =
-        redirect(&cpu(), (&golden.model, &base), &encoder, &request(KeyTokens::Last), places, &options, &nothing);
-    let done = done.unwrap();
+    let (over, request) = ((&golden.model, &base), request(KeyTokens::Last));
+    let aim = Aim::new(&cpu(), over, &encoder, &request, places, options, &nothing).unwrap();
+    let done = aim.redirect(0.1, &nothing).unwrap();
     assert_eq!(done.layers[0].rank, width / 2);
     let factors = &done.changes[0].factors;
     let change = &factors.left * factors.right.transpose();
@@ -322,11 +355,12 @@ fn weights_take_a_share_of_the_change() {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
         let sites = sites(&golden.model, &[1]).unwrap();
-        let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
         let ordinary = [none(sites[0].inputs)];
         let places = (&sites[..], &ordinary[..]);
-        let over = (&golden.model, &base);
-        let done = redirect(&cpu(), over, &encoder, &request(KeyTokens::Last), places, &options, &nothing).unwrap();
+        let (over, request) = ((&golden.model, &base), request(KeyTokens::Last));
+        let aim = Aim::new(&cpu(), over, &encoder, &request, places, options, &nothing).unwrap();
+        let done = aim.redirect(0.1, &nothing).unwrap();
         let Change { site, factors } = &*done.changes[0];
         let weights = RedirectedWeights::new(base.clone(), &golden.model, &done.changes, 0.25).unwrap();
         for (id, parameter) in golden.model.parameters.iter().enumerate() {
@@ -534,7 +568,7 @@ fn objects_that_cannot_be_reversed_are_listed() {
     assert!(stderr.contains("1 object no longer lead"), "{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&on.stdout).unwrap();
     let warnings = report["warnings"].to_string();
-    for says in ["belongs to several subjects", "a fact to be kept speaks of its object"] {
+    for says in ["belongs to several subjects", "a fact to be kept speaks of the object"] {
         assert!(warnings.contains(says), "{says}: {warnings}");
     }
     let weights = |out: &str| fs::read(folder.path().join(out).join("model.safetensors")).unwrap();

@@ -113,14 +113,26 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
 /// When the results differ by more.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_close_beside(what, got, want, want, tolerance);
+}
+
+/// Compares with a float64 result whose terms may cancel: as [`assert_close`], but the error is measured by `sizes`, the sums of the
+/// terms' absolute values. What float32 loses in a sum is a share of its terms, however small their sum (Higham, Accuracy and
+/// Stability of Numerical Algorithms, section 4.2).
+///
+/// # Panics
+/// When the results differ by more.
+#[track_caller]
+pub fn assert_close_beside(what: &str, got: &[f32], want: &[f64], sizes: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}: lengths differ");
+    assert_eq!(got.len(), sizes.len(), "{what}: lengths of the sizes differ");
     let (mut error, mut norm, mut largest, mut worst) = (0.0f64, 0.0f64, 0.0f64, (0, 0.0f64));
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!(g.is_finite() && w.is_finite(), "{what}: element {i} is {g}, expected {w}");
+    for (i, ((g, w), size)) in got.iter().zip(want).zip(sizes).enumerate() {
+        assert!(g.is_finite() && w.is_finite() && size.is_finite(), "{what}: element {i} is {g}, expected {w}");
         let difference = (f64::from(*g) - w).abs();
         error += difference * difference;
-        norm += w * w;
-        largest = largest.max(w.abs());
+        norm += size * size;
+        largest = largest.max(size.abs());
         if difference > worst.1 {
             worst = (i, difference);
         }

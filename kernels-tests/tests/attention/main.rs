@@ -31,6 +31,9 @@ struct Attention {
     log_sums: Vec<f64>,
     row_dots: Vec<f64>,
     d_qkv: Vec<f64>,
+    /// Of each number of `d_qkv` the sum of its terms' absolute values: clear winners of a softmax make dP and its mean nearly
+    /// alike, and their difference small beside both.
+    d_qkv_sizes: Vec<f64>,
 }
 
 impl Case {
@@ -74,6 +77,7 @@ fn dense(heads: &Heads, scale: f32, offsets: &[u32], qkv: &[f64], d_out: &[f64])
         log_sums: vec![0.0; tokens * heads],
         row_dots: vec![0.0; tokens * heads],
         d_qkv: vec![0.0; tokens * joint],
+        d_qkv_sizes: vec![0.0; tokens * joint],
     };
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     for sample in offsets.windows(2).map(|pair| pair[0] as usize..pair[1] as usize) {
@@ -96,11 +100,15 @@ fn dense(heads: &Heads, scale: f32, offsets: &[u32], qkv: &[f64], d_out: &[f64])
                 result.row_dots[t * heads + head] = mean;
                 for (n, s) in seen.enumerate() {
                     let ds = p[n] * (dp[n] - mean);
+                    let ds_size = p[n] * (dp[n].abs() + mean.abs());
                     for c in 0..head_dim {
                         result.out[o(t) + c] += p[n] * qkv[v(s) + c];
                         result.d_qkv[v(s) + c] += p[n] * d_out[o(t) + c];
                         result.d_qkv[q(t) + c] += scale * ds * qkv[k(s) + c];
                         result.d_qkv[k(s) + c] += scale * ds * qkv[q(t) + c];
+                        result.d_qkv_sizes[v(s) + c] += p[n] * d_out[o(t) + c].abs();
+                        result.d_qkv_sizes[q(t) + c] += scale * ds_size * qkv[k(s) + c].abs();
+                        result.d_qkv_sizes[k(s) + c] += scale * ds_size * qkv[q(t) + c].abs();
                     }
                 }
             }

@@ -11,11 +11,11 @@ use efface::model::Model;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
-use efface::stream::{CheckpointWeights, Labels, Progress};
+use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
 use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing};
 use efface::unlearn::redirect::{
-    self, Candidate, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request,
+    self, Aim, Candidate, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request,
     Site, Taken, covariance,
 };
 use efface::unlearn::selection::LogRatioHistogram;
@@ -254,18 +254,19 @@ fn pieces(texts: &[&str], encoder: &dyn Encoder, model: &Model) -> Result<Vec<Ar
 pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided> {
     let Run { args, input, device, .. } = *run;
     let (given, limit) = (&args.choosing.redirect, args.choosing.limit());
-    let covariances = covariances(run, plan, phases)?;
     let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
     let Some(encoder) = input.encoder() else {
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
-    let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
+    let how = Options { bound: given.bound, seed: args.common.seed, pass: options(run) };
+    let covariances = covariances(run, plan, phases)?;
     let request = request(run, &plan.concepts, phases)?;
-    let redirected = |ridge: f64, tick: Progress<'_>| {
+    let aim = phases.run(&args.common, "measuring keys", |tick| {
         let places = (&plan.sites[..], &covariances[..]);
-        redirect::redirect(device, (&input.model, &base), encoder, &request, places, &Options { ridge, ..how }, tick)
-    };
-    let redirection = phases.run(&args.common, "redirecting", |tick| redirected(how.ridge, tick))?;
+        Aim::new(device, (&input.model, &base), encoder, &request, places, how, tick)
+    })?;
+    drop(covariances);
+    let redirection = phases.run(&args.common, "redirecting", |tick| aim.redirect(given.ridge(), tick))?;
     tell(args, &request, &redirection);
     let judges = judges(run);
     let judge = phases.run(&args.common, "judging before", |tick| {
@@ -275,9 +276,9 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
         phases.run(&args.common, "judging", |tick| redirect::share(&judge, &base, &redirection.changes, scale, tick))
     };
     let within = |phases: &mut Phases| {
-        let again = |ridge: f64| redirected(ridge, &|_, _| {});
+        let again = |ridge: f64| aim.redirect(ridge, &|_, _| {});
         phases.run(&args.common, "judging", |tick| {
-            redirect::within(&judge, &base, (how.ridge, &redirection), &again, limit, tick)
+            redirect::within(&judge, &base, (given.ridge(), &redirection), &again, limit, tick)
         })
     };
     let strength = args.choosing.training.share_strength()?;
@@ -384,7 +385,6 @@ fn tell(args: &Args, request: &Request, redirection: &Redirection) {
             layer.distance
         ));
     }
-    args.common.detail(&format!("{:.2} away with all changes", redirection.distance));
 }
 
 /// What is read and computed on, for planning.

@@ -43,9 +43,9 @@ pub fn of((forget, retain): (&[Record], &[Record]), names: &[String], forms: &Fo
         let openings = forms.reversed_openings(relation);
         let key = (forms.templates.canonical(relation).to_string(), normalised(object));
         if subjects.get(&key).is_some_and(|subjects| subjects.len() > 1) {
-            refuse(format!("the object of its relation `{relation}` belongs to several subjects"));
+            refuse(format!("an object of the relation `{relation}` belongs to several subjects"));
         } else if kept.contains(&normalised(object)) {
-            refuse("a fact to be kept speaks of its object".into());
+            refuse("a fact to be kept speaks of the object".into());
         } else if openings.is_empty() {
             refuse(format!("no wording of the relation `{relation}` goes from the object to the subject"));
         } else {
@@ -64,7 +64,8 @@ pub fn of((forget, retain): (&[Record], &[Record]), names: &[String], forms: &Fo
         }
     }
     let sentence = |(reason, count): (String, usize)| {
-        format!("{} asked in reverse stays as it was: {reason}.", counted(count as u64, "fact"))
+        let stay = if count == 1 { "stays as it was" } else { "stay as they were" };
+        format!("{} asked in reverse {stay}: {reason}.", counted(count as u64, "fact"))
     };
     covered.left = refused.into_iter().map(sentence).collect();
     covered

@@ -10,8 +10,12 @@ use crate::stream::{Pass, Progress, SampleLoss};
 
 /// A beginning leads to an object that it makes this likely, measured by how likely the whole name makes it. In SmolLM2-135M,
 /// beginnings make their capitals 0.16 times as likely or more, or 0.05 times or less. Nor does anything lead there where the name
-/// that takes the place makes the object as likely as that: then the whole name says next to nothing of it, and may be forgotten already.
+/// that takes the place makes the object as likely as that: then the whole name says next to nothing of it.
 pub const LEADS: f64 = 0.1;
+
+/// Nor does anything lead to an object that the whole name makes less likely than this, by token: the model does not know it, or has
+/// forgotten it already, and its beginnings are those of other names.
+pub const KNOWN: f64 = 0.02;
 
 /// A name's beginning, redirected where its relation is spoken of and nowhere else: it may be a word with other senses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,8 @@ pub fn beginnings(name: &str) -> Vec<&str> {
 }
 
 /// Those candidates that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more,
-/// and that of the names that take the place is less. Each once, with the contexts of all its facts.
+/// and that of the names that take the place is less. The whole name's is at least [`KNOWN`]. Each once, with the contexts of all its
+/// facts.
 ///
 /// # Errors
 /// When the pass fails.
@@ -68,7 +73,7 @@ pub fn leading(pass: &Pass, candidates: &[Candidate], progress: Progress<'_>) ->
     let mut found: Vec<Beginning> = Vec::new();
     for Candidate { beginning, begun, whole, instead } in candidates {
         let [begun, whole, instead] = [begun, whole, instead].map(|samples| probability(samples));
-        if begun < LEADS * whole || instead >= LEADS * whole {
+        if whole < KNOWN || begun < LEADS * whole || instead >= LEADS * whole {
             continue;
         }
         match found.iter_mut().find(|known| known.text == beginning.text) {

@@ -1,13 +1,14 @@
-//! Which tokens are keys, and where their states should go: names in contexts become other names in the same contexts; an
-//! object's name becomes one where the words before it ask for the subject, and stays what it is in other contexts.
+//! Which tokens are keys, and where their states should go: names in contexts become other names in the same contexts, which stay
+//! what they are; an object's name becomes one where the words before it ask for the subject, and stays what it is in other contexts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::KeyTokens;
 use super::beginnings::Beginning;
 use super::contexts::{Context, Named, write};
-use super::states::{Place, states};
+use super::covariance::Site;
+use super::states::{Place, States, states};
 use crate::data::Encoder;
 use crate::model::batch::Tokens;
 use crate::stream::{Pass, Progress};
@@ -39,13 +40,28 @@ pub struct Reversed {
     pub contexts: Vec<Context>,
 }
 
-/// The keys' tokens, and where their states should go.
+/// The keys' tokens, what they are, and where their states should go.
+#[derive(Debug)]
 pub(super) struct Keys {
     pub(super) samples: Vec<Arc<Tokens>>,
     pub(super) places: Vec<Place>,
+    /// What enters the first edited layer, and the states.
+    pub(super) now: States,
     pub(super) targets: Vec<Vec<f32>>,
     /// For each key whether its state should stay what it is.
-    pub(super) stays: Vec<bool>,
+    stays: Vec<bool>,
+}
+
+impl Keys {
+    /// The mean Euclidean distance of the states that should move from where they should be.
+    pub(super) fn distance(&self, states: &[Vec<f32>]) -> f64 {
+        let one = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+            a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+        };
+        let all = self.targets.iter().zip(states).zip(&self.stays);
+        let moving: Vec<f64> = all.filter(|(_, stays)| !**stays).map(|(pair, _)| one(pair)).collect();
+        moving.iter().sum::<f64>() / moving.len().max(1) as f64
+    }
 }
 
 /// A name in a context.
@@ -59,7 +75,7 @@ struct Spot<'r> {
 
 /// All names in their contexts, each once, and the contexts.
 fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
-    let Request { names, contexts, tokens, beginnings, reversed, .. } = request;
+    let Request { names, instead, contexts, tokens, beginnings, reversed } = request;
     let mut all: Vec<&Context> = Vec::new();
     let mut numbers: HashMap<&Context, usize> = HashMap::new();
     let mut number = |context: &'r Context| -> usize {
@@ -87,6 +103,10 @@ fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
     for Reversed { object, .. } in reversed {
         contexts.iter().for_each(|context| add(object.as_str(), number(context), KeyTokens::Last, true));
     }
+    // Without it, what takes the names' place would be moved along with them, and the next request would run after it.
+    for name in instead {
+        contexts.iter().for_each(|context| add(name.as_str(), number(context), *tokens, true));
+    }
     (spots, all)
 }
 
@@ -107,48 +127,73 @@ pub fn samples(encoder: &dyn Encoder, request: &Request) -> Result<Vec<Arc<Token
 /// times as long), so that its target is the state of a token that begins a text, too, and that of any other is not.
 type Kind = (usize, bool, bool);
 
-/// Finds the keys, and what their states should be.
+/// Finds the keys, what enters the first edited layer there, the states after the last one, and what they should be.
 pub(super) fn keys(
     pass: &Pass,
     encoder: &dyn Encoder,
     request: &Request,
-    last_stage: usize,
+    (first_site, last_stage): (&Site, usize),
     progress: Progress<'_>,
 ) -> Result<Keys> {
-    if request.names.is_empty() || request.instead.is_empty() || request.contexts.is_empty() {
+    let Request { names, instead, contexts, .. } = request;
+    if names.is_empty() || instead.is_empty() || contexts.is_empty() {
         return Err(Error::argument("redirecting takes a concept, a name that takes its place, and a context"));
     }
     let (spots, contexts) = spots(request);
-    let mut keys = Keys { samples: Vec::new(), places: Vec::new(), targets: Vec::new(), stays: Vec::new() };
+    let (mut samples, mut places, mut stays) = (Vec::new(), Vec::new(), Vec::new());
     let mut kinds: Vec<Kind> = Vec::new();
     for spot in &spots {
         let named = write(encoder, contexts[spot.context], spot.name)?;
-        let number = keys.samples.len();
         let ends = match spot.tokens {
             KeyTokens::FirstAndLast if named.first < named.last() => vec![(true, named.first), (false, named.last())],
             _ => vec![(false, named.last())],
         };
         for (first, place) in ends {
-            keys.places.push((number as u32, place as u32));
-            keys.stays.push(spot.stays);
+            places.push((samples.len() as u32, place as u32));
+            stays.push(spot.stays);
             kinds.push((spot.context, first, place == 0));
         }
-        keys.samples.push(named.sample(number));
+        samples.push(named.sample(samples.len()));
     }
-    let moving: Vec<Kind> =
-        kinds.iter().zip(&keys.stays).filter(|(_, stays)| !**stays).map(|(kind, _)| *kind).collect();
-    let half = |number: u64| move |done: u64, of: u64| progress(number * of + done, 2 * of);
-    let means = means(pass, encoder, (&request.instead, &contexts), &moving, last_stage, &half(0))?;
-    keys.targets = match keys.stays.contains(&true) {
-        true => states(pass, &keys.samples, &keys.places, None, last_stage, &half(1))?.states,
-        false => vec![Vec::new(); kinds.len()],
-    };
-    for ((target, kind), stays) in keys.targets.iter_mut().zip(&kinds).zip(&keys.stays) {
-        if !stays {
-            target.clone_from(&means[kind]);
+    let moving: BTreeSet<Kind> =
+        kinds.iter().zip(&stays).filter(|(_, stays)| !**stays).map(|(kind, _)| *kind).collect();
+    let (own_samples, own) = (samples.len(), places.len());
+    for kind in &moving {
+        for name in instead {
+            let (named, place) = taking_place(encoder, &contexts, name, *kind)?;
+            places.push((samples.len() as u32, place as u32));
+            samples.push(named.sample(samples.len()));
         }
     }
-    Ok(keys)
+    let mut now = states(pass, &samples, &places, Some(first_site), last_stage, progress)?;
+    samples.truncate(own_samples);
+    places.truncate(own);
+    now.keys.truncate(own);
+    let means: Vec<Vec<f32>> = now.states.split_off(own).chunks(instead.len()).map(mean).collect();
+    let means: BTreeMap<Kind, Vec<f32>> = moving.into_iter().zip(means).collect();
+    let targets = kinds.iter().zip(&stays).zip(&now.states);
+    let targets = targets.map(|((kind, stays), state)| if *stays { state } else { &means[kind] }.clone()).collect();
+    Ok(Keys { samples, places, now, targets, stays })
+}
+
+/// A name that takes the place of keys of a kind, and its token that does.
+fn taking_place(encoder: &dyn Encoder, contexts: &[&Context], name: &str, kind: Kind) -> Result<(Named, usize)> {
+    let (context, first, begins) = kind;
+    let place = |named: &Named| if first { named.first } else { named.last() };
+    let mut named = write(encoder, contexts[context], name)?;
+    if begins {
+        named = Named { ids: vec![named.ids[place(&named)]], first: 0 };
+    } else if place(&named) == 0 {
+        named = behind(encoder, contexts, name)?;
+    }
+    let place = place(&named);
+    Ok((named, place))
+}
+
+/// The mean of states.
+fn mean(states: &[Vec<f32>]) -> Vec<f32> {
+    let sum = |i: usize| states.iter().map(|state| f64::from(state[i])).sum::<f64>();
+    (0..states[0].len()).map(|i| (sum(i) / states.len() as f64) as f32).collect()
 }
 
 /// A name in the first of the contexts that have a token before it.
@@ -160,38 +205,4 @@ fn behind(encoder: &dyn Encoder, contexts: &[&Context], name: &str) -> Result<Na
         }
     }
     Err(Error::argument(format!("{name:?} begins the text in every context, and what it takes the place of does not")))
-}
-
-/// The states of the names that take the place, for every kind of key: the mean over the names.
-fn means(
-    pass: &Pass,
-    encoder: &dyn Encoder,
-    (instead, contexts): (&[String], &[&Context]),
-    kinds: &[Kind],
-    last_stage: usize,
-    progress: Progress<'_>,
-) -> Result<BTreeMap<Kind, Vec<f32>>> {
-    let kinds: std::collections::BTreeSet<Kind> = kinds.iter().copied().collect();
-    let (mut samples, mut places) = (Vec::new(), Vec::new());
-    for (context, first, begins) in &kinds {
-        for name in instead {
-            let mut named = write(encoder, contexts[*context], name)?;
-            let place = |named: &Named| if *first { named.first } else { named.last() };
-            if *begins {
-                named = Named { ids: vec![named.ids[place(&named)]], first: 0 };
-            } else if place(&named) == 0 {
-                named = behind(encoder, contexts, name)?;
-            }
-            let (number, place) = (samples.len(), place(&named));
-            places.push((number as u32, place as u32));
-            samples.push(named.sample(number));
-        }
-    }
-    let found = states(pass, &samples, &places, None, last_stage, progress)?.states;
-    let mean = |states: &[Vec<f32>]| {
-        let width = states[0].len();
-        let sum = |i: usize| states.iter().map(|state| f64::from(state[i])).sum::<f64>();
-        (0..width).map(|i| (sum(i) / states.len() as f64) as f32).collect()
-    };
-    Ok(kinds.into_iter().zip(found.chunks(instead.len())).map(|(kind, states)| (kind, mean(states))).collect())
 }
