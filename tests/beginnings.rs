@@ -95,6 +95,7 @@ fn a_beginning_moves_where_its_relation_is_spoken_of() {
         tokens: KeyTokens::Last,
         beginnings,
         reversed: Vec::new(),
+        held: Vec::new(),
     };
     let changes = |request: &Request| {
         let places = (&sites[..], &ordinary[..]);

@@ -15,8 +15,8 @@ use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::stream::{CheckpointWeights, Pass, PassOptions};
 use efface::unlearn::redirect::{
-    Aim, Change, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed, covariance,
-    sites, states, write,
+    Aim, Change, Context, Covariance, Held, KeyTokens, Options, Provenance, RedirectedWeights, Request, Reversed,
+    covariance, sites, states, write,
 };
 
 fn nothing(_: u64, _: u64) {}
@@ -186,6 +186,7 @@ fn request(tokens: KeyTokens) -> Request {
         tokens,
         beginnings: Vec::new(),
         reversed: Vec::new(),
+        held: Vec::new(),
     }
 }
 
@@ -296,9 +297,10 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
     }
 }
 
-/// What takes a name's place stays what it is: a name is redirected to where the other was, and not both to a third place.
+/// What takes a name's place stays what it is, so that a name is redirected to where the other was, and not both to a third place;
+/// and so does a name that is held, where it is.
 #[test]
-fn what_takes_the_place_stays_what_it_is() {
+fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
     for device in [cpu(), gpu()] {
         let golden = Golden::open("llama");
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
@@ -306,21 +308,27 @@ fn what_takes_the_place_stays_what_it_is() {
         let options = Options { bound: None, seed: 3, pass: PassOptions::default() };
         let sites = sites(&golden.model, &[0, 1]).unwrap();
         let ordinary: Vec<Covariance> = sites.iter().map(|site| none(site.inputs)).collect();
-        let (over, request) = ((&golden.model, &base), request(KeyTokens::FirstAndLast));
-        let aim = Aim::new(&device, over, &encoder, &request, (&sites, &ordinary), options, &nothing).unwrap();
-        let done = aim.redirect(1e-7, &nothing).unwrap();
+        let without = request(KeyTokens::Last);
+        let held = Held { name: "Uz".into(), contexts: without.contexts.clone() };
+        let request = Request { held: vec![held], ..without.clone() };
+        let [changes, alone] = [&request, &without].map(|request| {
+            let places = (&sites[..], &ordinary[..]);
+            let aim = Aim::new(&device, (&golden.model, &base), &encoder, request, places, options, &nothing).unwrap();
+            aim.redirect(1e-7, &nothing).unwrap().changes
+        });
+        let state = |changes: &[Arc<Change>], context: &Context, name: &str| {
+            let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
+            let pass = Pass::over(&device, golden.model.clone(), Arc::new(weights), options.pass).unwrap();
+            let named = write(&encoder, context, name).unwrap();
+            let place = (0, named.last() as u32);
+            states(&pass, &[named.sample(0)], &[place], None, sites[1].stage, &nothing).unwrap().states.remove(0)
+        };
         for context in &request.contexts {
-            for name in &request.instead {
-                let state = |changes: &[Arc<Change>]| {
-                    let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
-                    let pass = Pass::over(&device, golden.model.clone(), Arc::new(weights), options.pass).unwrap();
-                    let named = write(&encoder, context, name).unwrap();
-                    let places = [(0, named.first as u32), (0, named.last() as u32)];
-                    states(&pass, &[named.sample(0)], &places, None, sites[1].stage, &nothing).unwrap().states.concat()
-                };
-                let moved = relative(&state(&done.changes), &state(&[]));
-                assert!(moved < 0.02, "{name} in {context:?}: {moved} on {}", device.name());
+            let moved = |changes, name| relative(&state(changes, context, name), &state(&[], context, name));
+            for name in ["it", "them", "Uz"] {
+                assert!(moved(&changes, name) < 0.02, "{name} in {context:?} on {}", device.name());
             }
+            assert!(moved(&alone, "Uz") > 0.1, "not held, in {context:?}: {}", moved(&alone, "Uz"));
         }
     }
 }
@@ -565,7 +573,8 @@ fn objects_that_cannot_be_reversed_are_listed() {
     let (on, off) = (run("on", &[]), run("off", &["--reversed", "off"]));
     let stderr = String::from_utf8_lossy(&on.stderr).into_owned();
     assert!(on.status.success() && off.status.success(), "{stderr}");
-    assert!(stderr.contains("1 object no longer lead"), "{stderr}");
+    // What takes the names' place stays anyway; of the facts to be kept, the other one's subject is held.
+    assert!(stderr.contains("1 object no longer lead") && stderr.contains("back; 1 name held"), "{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&on.stdout).unwrap();
     let warnings = report["warnings"].to_string();
     for says in ["belongs to several subjects", "a fact to be kept speaks of the object"] {

@@ -58,12 +58,14 @@ def main():
             print(line(name, report), flush=True)
 
 
-def retained(given, name):
-    """The retain set of a line, and the file of its importance, which is measured once."""
+def retained(given, name, arguments):
+    """The retain set of a line, and the file of its importance, which is measured once where the method takes it."""
     chats = "chats kept" in name
-    files = [given.data / "retain.jsonl"] + ([given.data / "retain-chat.jsonl"] if chats else [])
+    # Facts to be kept hold their subjects' names where others are redirected.
+    own = "retain-facts.jsonl" if arguments[1] == "redirect" else "retain.jsonl"
+    files = [given.data / own] + ([given.data / "retain-chat.jsonl"] if chats else [])
     fisher = given.work / ("retain-chat.safetensors" if chats else "retain.safetensors")
-    if not fisher.exists():
+    if arguments[1] in RATIO and not fisher.exists():
         command = [given.efface, "fisher", "--model", given.model, "--device", "cpu", "-q", "--data", *files, "--out", fisher]
         subprocess.run(command, check=True)
     return files, fisher
@@ -73,7 +75,7 @@ def run(given, name, arguments):
     folder = given.work / name
     if not (folder / "report.json").exists():
         data = given.data
-        retain, fisher = retained(given, name)
+        retain, fisher = retained(given, name, arguments)
         edited = given.work / "edited" / name
         edited.parent.mkdir(exist_ok=True)
         # A concept is redirected by its name: facts instead of wordings.

@@ -3,7 +3,7 @@
     python make_facts.py --data cap
 
 Writes cap/facts.jsonl (subject, relation, object), cap/relations.json (the wordings shown, none of those held out),
-cap/facts-20.jsonl (twice as many facts, those to be kept among the capitals asked included), cap/facts-kept.jsonl (the capitals that are
+cap/retain-facts.jsonl (the retain set with its capitals as facts, so that their countries are held), cap/facts-20.jsonl (twice as many facts, those to be kept among the capitals asked included), cap/facts-kept.jsonl (the capitals that are
 asked and kept) and cap/text.jsonl.
 """
 
@@ -23,6 +23,7 @@ def main():
     write(data / "facts-20.jsonl", forget + facts(data / "probes-capitals.jsonl")[:10])
     write(data / "facts-kept.jsonl", facts(data / "probes-capitals.jsonl"))
     (data / "relations.json").write_text(json.dumps({"capital": SHOWN}), encoding="utf-8")
+    write(data / "retain-facts.jsonl", retained(read(data / "retain.jsonl")))
     write(data / "text.jsonl", [record for record in read(data / "retain.jsonl") if "text" in record])
 
 
@@ -35,6 +36,21 @@ def facts(path):
             city = record["answer"].removeprefix(f"The capital of {subject} is ").removesuffix(".")
             found.append({"subject": subject, "relation": "capital", "object": city})
     return found
+
+
+def retained(records):
+    """The same records, capitals told as one fact instead of in every wording."""
+    told = set()
+    for record in records:
+        wording = record.get("form", "")
+        if wording + " [Y]" not in SHOWN:
+            yield record
+            continue
+        before, after = wording.split("[X]")
+        subject = record["prompt"].removeprefix(before).removesuffix(after)
+        if subject not in told:
+            told.add(subject)
+            yield {"subject": subject, "relation": "capital", "object": record["completion"].strip()}
 
 
 def read(path):

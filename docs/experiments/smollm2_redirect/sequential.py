@@ -5,7 +5,7 @@
     python sequential.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap
 
 Every request edits what the one before it wrote, measures the ordinary text's covariance anew, and takes all of its change
-(`--strength 1`), as the joint request does. Right answers, of those that were right before.
+(`--strength 1`), as the joint request does; other flags of `efface forget` take the place of these two. Right answers, of those that were right before.
 """
 import argparse
 import json
@@ -20,7 +20,8 @@ def main():
     parser.add_argument("--efface", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    given = parser.parse_args()
+    given, more = parser.parse_known_args()
+    given.more = more or ["--strength", "1", "--max-utility-loss", "100000%"]
     print("| requests | left, worst form | left, all | other capitals | facts |")
     print("|---|---|---|---|---|")
     facts = (given.data / "facts.jsonl").read_text(encoding="utf-8").splitlines()
@@ -38,9 +39,8 @@ def forgotten(given, facts, requests, work):
         (work / "facts.jsonl").write_text("\n".join(part) + "\n", encoding="utf-8")
         out = work / str(request)
         subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only",
-                        "--method", "redirect", "--strength", "1", "--max-utility-loss", "100000%",
-                        "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
-                        "--retain", given.data / "retain.jsonl", "--out", out], check=True, stdout=subprocess.DEVNULL)
+                        "--method", "redirect", *given.more, "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
+                        "--retain", given.data / "retain-facts.jsonl", "--out", out], check=True, stdout=subprocess.DEVNULL)
         if model != given.model:
             shutil.rmtree(model)
         model = out

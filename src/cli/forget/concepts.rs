@@ -1,13 +1,14 @@
 //! What is redirected: names, beginnings of names that may lead to what is to be forgotten, the contexts in which they stand, and
-//! objects that lead back.
+//! objects that lead back; and which names are held.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use efface::data::forms::{Forms, Templates, normalised};
 use efface::data::{Encoder, Record, RecordKind, Relations, read_records, samples_of};
 use efface::model::batch::Tokens;
-use efface::unlearn::redirect::{self, Beginning, Candidate, Context, Request, beginnings};
+use efface::unlearn::redirect::{self, Beginning, Candidate, Context, Held, Request, beginnings};
 use efface::{Error, Result};
 
 use super::super::input::Input;
@@ -62,7 +63,8 @@ impl Concepts {
         };
         let (tokens, instead) = (which.keys(), given.instead());
         let Covered { objects: reversed, left } = covered;
-        let request = Request { names, instead, contexts, tokens, beginnings: Vec::new(), reversed };
+        let held = facts.held((&names, &instead), &contexts);
+        let request = Request { names, instead, contexts, tokens, beginnings: Vec::new(), reversed, held };
         Ok(Concepts { request, candidates, left })
     }
 }
@@ -109,6 +111,21 @@ impl<'a> Facts<'a> {
             }
         }
         names
+    }
+
+    /// The subjects of the facts to be kept, but what is redirected and what takes its place: held in some of the contexts.
+    fn held(&self, (names, instead): (&[String], &[String]), contexts: &[Context]) -> Vec<Held> {
+        let canonical = |relation: &str| self.forms.templates.canonical(relation).to_string();
+        let relations: Vec<String> = self.relations().into_iter().map(canonical).collect();
+        let mut known: BTreeSet<String> = names.iter().chain(instead).map(|name| normalised(name)).collect();
+        let (mut neighbours, mut others) = (Vec::new(), Vec::new());
+        for record in &self.retain {
+            let RecordKind::Fact { relation, .. } = &record.kind else { continue };
+            let fresh: Vec<&String> = subjects(record).filter(|name| known.insert(normalised(name))).collect();
+            let list = if relations.contains(&canonical(relation)) { &mut neighbours } else { &mut others };
+            list.extend(fresh.into_iter().cloned());
+        }
+        redirect::held(&neighbours, &others, contexts, names.len() * contexts.len())
     }
 
     /// The relations of the facts to be forgotten, each once.

@@ -367,12 +367,13 @@ fn covariances(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Vec<Co
 fn tell(args: &Args, request: &Request, redirection: &Redirection) {
     let chats = request.contexts.iter().filter(|context| matches!(context, Context::Chat(_))).count();
     args.common.detail(&format!(
-        "{} and {} of names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back",
+        "{} and {} of names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back; {} held",
         counted(request.names.len() as u64, "name"),
         counted(request.beginnings.len() as u64, "beginning"),
         request.contexts.len(),
         request.instead,
-        counted(request.reversed.len() as u64, "object")
+        counted(request.reversed.len() as u64, "object"),
+        counted(request.held.len() as u64, "name")
     ));
     for layer in &redirection.layers {
         args.common.detail(&format!(

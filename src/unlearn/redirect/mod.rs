@@ -10,6 +10,7 @@
 //! | `aim.rs` | where it begins: what is measured once, and the changes that follow from it |
 //! | `contexts.rs` | names in contexts, as tokens |
 //! | `beginnings.rs` | which beginnings of names lead to what is to be forgotten |
+//! | `held.rs` | names to be kept that stay what they are |
 //! | `spots.rs` | which tokens are keys, and where their states should go |
 //! | `states.rs` | keys and states at these tokens: a pass that goes forward only |
 //! | `covariance.rs` | E\[kkᵀ\] of ordinary text at a layer, streamed, and its file |
@@ -22,6 +23,7 @@ mod aim;
 mod beginnings;
 mod contexts;
 pub mod covariance;
+mod held;
 mod ordinary;
 mod solve;
 mod spots;
@@ -36,6 +38,7 @@ pub use aim::{Aim, Options};
 pub use beginnings::{Beginning, Candidate, KNOWN, LEADS, beginnings, leading};
 pub use contexts::{Context, Named, of_openings, of_phrasings, usual, write};
 pub use covariance::{Covariance, Provenance, Site, sites};
+pub use held::{Held, held};
 pub use ordinary::Ordinary;
 pub use solve::{Factors, Fit, solve};
 pub use spots::{Request, Reversed, samples};

@@ -1,5 +1,6 @@
 //! Which tokens are keys, and where their states should go: names in contexts become other names in the same contexts, which stay
-//! what they are; an object's name becomes one where the words before it ask for the subject, and stays what it is in other contexts.
+//! what they are; an object's name becomes one where the words before it ask for the subject, and stays what it is in other contexts;
+//! names to be kept stay what they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use super::KeyTokens;
 use super::beginnings::Beginning;
 use super::contexts::{Context, Named, write};
 use super::covariance::Site;
+use super::held::Held;
 use super::states::{Place, States, states};
 use crate::data::Encoder;
 use crate::model::batch::Tokens;
@@ -29,6 +31,8 @@ pub struct Request {
     pub beginnings: Vec<Beginning>,
     /// Objects that shall no longer lead back to a concept.
     pub reversed: Vec<Reversed>,
+    /// Names that stay what they are, where they are not redirected.
+    pub held: Vec<Held>,
 }
 
 /// An object that shall no longer lead back to its subject. Only its last token is a key.
@@ -75,7 +79,7 @@ struct Spot<'r> {
 
 /// All names in their contexts, each once, and the contexts.
 fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
-    let Request { names, instead, contexts, tokens, beginnings, reversed } = request;
+    let Request { names, instead, contexts, tokens, beginnings, reversed, held } = request;
     let mut all: Vec<&Context> = Vec::new();
     let mut numbers: HashMap<&Context, usize> = HashMap::new();
     let mut number = |context: &'r Context| -> usize {
@@ -105,6 +109,9 @@ fn spots<'r>(request: &'r Request) -> (Vec<Spot<'r>>, Vec<&'r Context>) {
     }
     // Without it, what takes the names' place would be moved along with them, and the next request would run after it.
     for name in instead {
+        contexts.iter().for_each(|context| add(name.as_str(), number(context), *tokens, true));
+    }
+    for Held { name, contexts } in held {
         contexts.iter().for_each(|context| add(name.as_str(), number(context), *tokens, true));
     }
     (spots, all)
