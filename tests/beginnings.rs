@@ -51,25 +51,30 @@ fn a_beginning_leads_by_the_mean_of_its_probability() {
         assert!(least.0 < LEADS * most.0, "no token is unlikely enough to tell anything");
         // One wording in three leads: 1/3 of the probability, though the two others lead nowhere.
         let (low, high) = (of(least.1), of(most.1));
-        let candidate = |beginning: Beginning, begun: &[&Arc<Tokens>]| {
-            let begun: Vec<Arc<Tokens>> = begun.iter().map(|one| (*one).clone()).collect();
-            Candidate { beginning, whole: vec![high.clone(); begun.len()], begun, instead: vec![low.clone()] }
-        };
-        let forgotten = |beginning: Beginning| {
-            let [begun, whole, instead] = [&low, &low, &high].map(|one| vec![one.clone()]);
-            Candidate { beginning, begun, whole, instead }
+        let asked = |samples: &[&Arc<Tokens>]| samples.iter().map(|one| (*one).clone()).collect::<Vec<_>>();
+        let candidate = |whole: &Arc<Tokens>, instead: &Arc<Tokens>, begun: &[(Beginning, &[&Arc<Tokens>])]| {
+            let begun = begun.iter().map(|(beginning, samples)| (beginning.clone(), asked(samples))).collect();
+            Candidate { whole: asked(&[whole]), instead: asked(&[instead]), begun }
         };
         let unknown = by_probability.iter().rfind(|(probability, _)| *probability < KNOWN).copied().unwrap();
         assert!(least.0 < LEADS * unknown.0, "no name that is not known is likelier than the others");
-        let unknown = Candidate { whole: vec![of(unknown.1)], ..candidate(beginning("Empire", &["a "]), &[&high]) };
         let candidates = [
-            unknown,
-            candidate(beginning("nowhere", &["a "]), &[&low, &low]),
-            forgotten(beginning("United", &["a "])),
-            candidate(beginning("Byzantine", &["a ", "b "]), &[&low, &high, &low]),
-            candidate(beginning("Tamil", &["a "]), &[&high]),
-            candidate(beginning("Byzantine", &["b ", "c "]), &[&high]),
-            candidate(beginning("Tamil", &["d "]), &[&low]),
+            candidate(&of(unknown.1), &low, &[(beginning("Empire", &["a "]), &[&high])]),
+            candidate(&high, &low, &[(beginning("nowhere", &["a "]), &[&low, &low])]),
+            candidate(&low, &high, &[(beginning("United", &["a "]), &[&low])]),
+            candidate(
+                &high,
+                &low,
+                &[
+                    (beginning("Byzantine", &["a ", "b "]), &[&low, &high, &low]),
+                    (beginning("Tamil", &["a "]), &[&high]),
+                ],
+            ),
+            candidate(
+                &high,
+                &low,
+                &[(beginning("Byzantine", &["b ", "c "]), &[&high]), (beginning("Tamil", &["d "]), &[&low])],
+            ),
         ];
         let found = leading(&pass, &candidates, &nothing).unwrap();
         assert_eq!(found, [beginning("Byzantine", &["a ", "b ", "c "]), beginning("Tamil", &["a "])]);

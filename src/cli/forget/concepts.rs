@@ -171,12 +171,16 @@ impl<'a> Facts<'a> {
         for record in &self.forget {
             let RecordKind::Fact { relation, .. } = &record.kind else { continue };
             for name in subjects(record).filter(|name| names.contains(name)) {
-                for text in beginnings(name).into_iter().filter(|text| !taken.contains(&normalised(text))) {
-                    let beginning = Beginning { text: text.into(), contexts: self.contexts(relation, chat) };
-                    let (begun, whole) = (asked(record, text)?, asked(record, name)?);
-                    let instead = instead.iter().map(|name| asked(record, name)).collect::<Result<Vec<_>>>()?.concat();
-                    candidates.extend((!whole.is_empty()).then_some(Candidate { beginning, begun, whole, instead }));
+                let texts = beginnings(name).into_iter().filter(|text| !taken.contains(&normalised(text)));
+                let begun = texts.map(|text| {
+                    Ok((Beginning { text: text.into(), contexts: self.contexts(relation, chat) }, asked(record, text)?))
+                });
+                let begun = begun.collect::<Result<Vec<_>>>()?;
+                if begun.is_empty() {
+                    continue;
                 }
+                let instead = instead.iter().map(|name| asked(record, name)).collect::<Result<Vec<_>>>()?.concat();
+                candidates.push(Candidate { whole: asked(record, name)?, instead, begun });
             }
         }
         Ok(candidates)

@@ -26,23 +26,21 @@ pub struct Beginning {
     pub contexts: Vec<Context>,
 }
 
-/// A beginning, and how the object is asked for with it.
+/// A name, its beginnings, and how the object is asked for with each: samples whose targets are the object's tokens.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// The beginning.
-    pub beginning: Beginning,
-    /// Samples with the beginning for a subject; the targets are the object's tokens.
-    pub begun: Vec<Arc<Tokens>>,
-    /// The same with the whole name.
+    /// With the whole name for a subject.
     pub whole: Vec<Arc<Tokens>>,
-    /// The same with the names that take its place.
+    /// With the names that take its place.
     pub instead: Vec<Arc<Tokens>>,
+    /// With each beginning.
+    pub begun: Vec<(Beginning, Vec<Arc<Tokens>>)>,
 }
 
 impl Candidate {
     /// All samples, in the order in which they are asked.
     pub fn samples(&self) -> impl Iterator<Item = &Arc<Tokens>> {
-        self.begun.iter().chain(&self.whole).chain(&self.instead)
+        self.whole.iter().chain(&self.instead).chain(self.begun.iter().flat_map(|(_, samples)| samples))
     }
 }
 
@@ -55,7 +53,7 @@ pub fn beginnings(name: &str) -> Vec<&str> {
     found
 }
 
-/// Those candidates that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more,
+/// Those beginnings that lead to the object: the mean of its probability over the wordings is [`LEADS`] of the whole name's or more,
 /// and that of the names that take the place is less. The whole name's is at least [`KNOWN`]. Each once, with the contexts of all its
 /// facts.
 ///
@@ -71,21 +69,29 @@ pub fn leading(pass: &Pass, candidates: &[Candidate], progress: Progress<'_>) ->
         own.iter().map(|loss| (-SampleLoss::mean(loss)).exp()).sum::<f64>() / of.len().max(1) as f64
     };
     let mut found: Vec<Beginning> = Vec::new();
-    for Candidate { beginning, begun, whole, instead } in candidates {
-        let [begun, whole, instead] = [begun, whole, instead].map(|samples| probability(samples));
-        if whole < KNOWN || begun < LEADS * whole || instead >= LEADS * whole {
-            continue;
-        }
-        match found.iter_mut().find(|known| known.text == beginning.text) {
-            Some(known) => {
-                let fresh = beginning.contexts.iter().filter(|context| !known.contexts.contains(context)).cloned();
-                let fresh: Vec<Context> = fresh.collect();
-                known.contexts.extend(fresh);
+    for Candidate { whole, instead, begun } in candidates {
+        let (whole, instead) = (probability(whole), probability(instead));
+        for (beginning, samples) in begun {
+            let begun = probability(samples);
+            if whole >= KNOWN && begun >= LEADS * whole && instead < LEADS * whole {
+                add(&mut found, beginning);
             }
-            None => found.push(beginning.clone()),
         }
     }
     Ok(found)
+}
+
+/// Adds a beginning, or its contexts to those of the same one.
+fn add(found: &mut Vec<Beginning>, beginning: &Beginning) {
+    let Some(known) = found.iter_mut().find(|known| known.text == beginning.text) else {
+        found.push(beginning.clone());
+        return;
+    };
+    for context in &beginning.contexts {
+        if !known.contexts.contains(context) {
+            known.contexts.push(context.clone());
+        }
+    }
 }
 
 #[cfg(test)]
