@@ -88,7 +88,7 @@ fn a_beginning_moves_where_its_relation_is_spoken_of() {
     let golden = Golden::open("llama");
     let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
     let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
     let sites = sites(&golden.model, &[1]).unwrap();
     let width = sites[0].inputs;
     let ordinary = [Covariance { width, values: vec![0.0; width * width] }];
@@ -106,7 +106,7 @@ fn a_beginning_moves_where_its_relation_is_spoken_of() {
         let places = (&sites[..], &ordinary[..]);
         let over = (&golden.model, &base);
         let aim = Aim::new(&cpu(), over, &encoder, request, places, options, &nothing).unwrap();
-        aim.redirect(1e-7, &nothing).unwrap()
+        aim.redirect(1.0, &nothing).unwrap()
     };
     let (with, without) =
         (changes(&request(vec![beginning("Ur", &["The capital of "])])), changes(&request(Vec::new())));

@@ -204,7 +204,7 @@ fn the_states_become_those_of_the_other_name() {
             let golden = Golden::open(name);
             let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
             let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
-            let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+            let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
             for layers in [&[1][..], &[0, 1]] {
                 for tokens in [KeyTokens::Last, KeyTokens::FirstAndLast] {
                     let sites = sites(&golden.model, layers).unwrap();
@@ -212,7 +212,7 @@ fn the_states_become_those_of_the_other_name() {
                     let over = (&golden.model, &base);
                     let places = (&sites[..], &ordinary[..]);
                     let aim = Aim::new(&device, over, &encoder, &request(tokens), places, options, &nothing).unwrap();
-                    let done = aim.redirect(1e-7, &nothing).unwrap();
+                    let done = aim.redirect(1.0, &nothing).unwrap();
                     let before = done.layers[0].distance;
                     let share = aim.distance(&done.changes, &nothing).unwrap() / before;
                     println!("{name} {layers:?} {tokens:?}: {before:.3} to {share:.1e} of it");
@@ -230,7 +230,7 @@ fn what_does_not_begin_a_text_takes_no_state_of_what_does() {
     let golden = Golden::open("llama");
     let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
     let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
-    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
     let sites = sites(&golden.model, &[1]).unwrap();
     let ordinary = [none(sites[0].inputs)];
     let [begins, behind] = ["", "The "].map(|text| Context::Plain(text.into()));
@@ -239,7 +239,7 @@ fn what_does_not_begin_a_text_takes_no_state_of_what_does() {
             Request { names: vec!["Ur".into()], instead: vec!["x".into()], contexts, ..request(KeyTokens::Last) };
         let places = (&sites[..], &ordinary[..]);
         let aim = Aim::new(&cpu(), (&golden.model, &base), &encoder, &request, places, options, &nothing)?;
-        aim.redirect(1e-7, &nothing)
+        aim.redirect(1.0, &nothing)
     };
     let state = |changes: &[Arc<Change>], before: &Context, name: &str| {
         let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
@@ -262,7 +262,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
         let golden = Golden::open("llama");
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-        let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
         let sites = sites(&golden.model, &[1]).unwrap();
         let ordinary = [none(sites[0].inputs)];
         let asks = Context::Plain("Whose capital is ".into());
@@ -279,7 +279,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
             let places = (&sites[..], &ordinary[..]);
             let over = (&golden.model, &base);
             let aim = Aim::new(&device, over, &encoder, request, places, options, &nothing).unwrap();
-            aim.redirect(1e-7, &nothing).unwrap().changes
+            aim.redirect(1.0, &nothing).unwrap().changes
         };
         let (covered, uncovered) = (done(&with), done(&request(KeyTokens::Last)));
         let target: Vec<f32> = {
@@ -305,7 +305,7 @@ fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
         let golden = Golden::open("llama");
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-        let options = Options { bound: None, seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: None, ridge: 1e-7, seed: 3, pass: PassOptions::default() };
         let sites = sites(&golden.model, &[0, 1]).unwrap();
         let ordinary: Vec<Covariance> = sites.iter().map(|site| none(site.inputs)).collect();
         let without = request(KeyTokens::Last);
@@ -314,7 +314,7 @@ fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
         let [changes, alone] = [&request, &without].map(|request| {
             let places = (&sites[..], &ordinary[..]);
             let aim = Aim::new(&device, (&golden.model, &base), &encoder, request, places, options, &nothing).unwrap();
-            aim.redirect(1e-7, &nothing).unwrap().changes
+            aim.redirect(1.0, &nothing).unwrap().changes
         });
         let state = |changes: &[Arc<Change>], context: &Context, name: &str| {
             let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
@@ -343,11 +343,11 @@ fn ordinary_directions_are_left_alone() {
     let width = sites[0].inputs;
     let mut ordinary = none(width);
     (0..width / 2).for_each(|i| ordinary.values[i * (width + 1)] = 1.0);
-    let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+    let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
     let places = (&sites[..], &[ordinary][..]);
     let (over, request) = ((&golden.model, &base), request(KeyTokens::Last));
     let aim = Aim::new(&cpu(), over, &encoder, &request, places, options, &nothing).unwrap();
-    let done = aim.redirect(0.1, &nothing).unwrap();
+    let done = aim.redirect(1.0, &nothing).unwrap();
     assert_eq!(done.layers[0].rank, width / 2);
     let factors = &done.changes[0].factors;
     let change = &factors.left * factors.right.transpose();
@@ -363,12 +363,12 @@ fn weights_take_a_share_of_the_change() {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
         let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: None };
         let sites = sites(&golden.model, &[1]).unwrap();
-        let options = Options { bound: Some(1.0), seed: 3, pass: PassOptions::default() };
+        let options = Options { bound: Some(1.0), ridge: 0.1, seed: 3, pass: PassOptions::default() };
         let ordinary = [none(sites[0].inputs)];
         let places = (&sites[..], &ordinary[..]);
         let (over, request) = ((&golden.model, &base), request(KeyTokens::Last));
         let aim = Aim::new(&cpu(), over, &encoder, &request, places, options, &nothing).unwrap();
-        let done = aim.redirect(0.1, &nothing).unwrap();
+        let done = aim.redirect(1.0, &nothing).unwrap();
         let Change { site, factors } = &*done.changes[0];
         let weights = RedirectedWeights::new(base.clone(), &golden.model, &done.changes, 0.25).unwrap();
         for (id, parameter) in golden.model.parameters.iter().enumerate() {

@@ -258,7 +258,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     let Some(encoder) = input.encoder() else {
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
-    let how = Options { bound: given.bound, seed: args.common.seed, pass: options(run) };
+    let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
     let covariances = covariances(run, plan, phases)?;
     let request = request(run, &plan.concepts, phases)?;
     let aim = phases.run(&args.common, "measuring keys", |tick| {
@@ -266,7 +266,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
         Aim::new(device, (&input.model, &base), encoder, &request, places, how, tick)
     })?;
     drop(covariances);
-    let redirection = phases.run(&args.common, "redirecting", |tick| aim.redirect(given.ridge(), tick))?;
+    let redirection = phases.run(&args.common, "redirecting", |tick| aim.redirect(1.0, tick))?;
     tell(args, &request, &redirection);
     let judges = judges(run);
     let judge = phases.run(&args.common, "judging before", |tick| {
@@ -276,7 +276,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
         phases.run(&args.common, "judging", |tick| redirect::share(&judge, &base, &redirection.changes, scale, tick))
     };
     let within = |phases: &mut Phases| {
-        let again = |ridge: f64| aim.redirect(ridge, &|_, _| {});
+        let again = |times: f64| aim.redirect(times, &|_, _| {});
         phases.run(&args.common, "judging", |tick| {
             redirect::within(&judge, &base, (given.ridge(), &redirection), &again, limit, tick)
         })

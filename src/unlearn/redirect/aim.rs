@@ -27,6 +27,8 @@ pub struct Options {
     /// Leave alone the eigenvectors of ordinary keys from this multiple of the mean eigenvalue on, and nothing else. (ROCR's
     /// absolute 0.02 belongs to its models' scale.) None: every direction counts as much as ordinary text uses it.
     pub bound: Option<f64>,
+    /// What a change's effect on ordinary text costs against meeting its aim: λ, as a multiple of the keys' mean kᵀMk ([`solve`]).
+    pub ridge: f64,
     /// Where the iteration for the subspace begins.
     pub seed: u64,
     /// How passes are run.
@@ -41,6 +43,7 @@ pub struct Aim {
     sites: Vec<Site>,
     ordinary: Vec<Ordinary>,
     keys: Keys,
+    ridge: f64,
     pass: PassOptions,
 }
 
@@ -65,7 +68,7 @@ impl Aim {
         options: Options,
         progress: Progress<'_>,
     ) -> Result<Self> {
-        let Options { bound, seed, pass } = options;
+        let Options { bound, ridge, seed, pass } = options;
         if let Some(bound) = bound.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
             return Err(Error::argument(format!("the bound is a number above 0, not {bound}")));
         }
@@ -77,17 +80,19 @@ impl Aim {
         let ordinary = covariances.iter().map(|covariance| Ordinary::of(covariance, bound, seed));
         let ordinary = ordinary.collect::<Result<_>>()?;
         let (device, model, base, sites) = (device.clone(), model.clone(), base.clone(), sites.to_vec());
-        Ok(Aim { device, model, base, sites, ordinary, keys, pass })
+        Ok(Aim { device, model, base, sites, ordinary, keys, ridge, pass })
     }
 
     /// Changes layer after layer: measures keys and states with the changes so far, and makes up for an equal part of the distance
-    /// that is left: r = (z − h) / (m − j) for the j-th of m. `ridge` is what a change's effect on ordinary text costs: λ, as a
-    /// multiple of the keys' mean kᵀMk ([`solve`]).
+    /// that is left: r = (z − h) / (m − j) for the j-th of m. The ridge of keys that move is `times` that of the options; what stays
+    /// is held as firmly however little is moved.
     ///
     /// # Errors
-    /// When the ridge is not above 0, nothing can be changed, or a pass fails.
-    pub fn redirect(&self, ridge: f64, progress: Progress<'_>) -> Result<Redirection> {
+    /// When a ridge is not above 0, nothing can be changed, or a pass fails.
+    pub fn redirect(&self, times: f64, progress: Progress<'_>) -> Result<Redirection> {
         let passes = self.sites.len() as u64 - 1;
+        let ridge = |stays: &bool| if *stays { self.ridge } else { self.ridge * times };
+        let ridges: Vec<f64> = self.keys.stays.iter().map(ridge).collect();
         let (mut changes, mut layers) = (Vec::new(), Vec::new());
         for (j, (site, ordinary)) in self.sites.iter().zip(&self.ordinary).enumerate() {
             let tick = |done: u64, of: u64| progress((j as u64 - 1) * of + done, passes * of);
@@ -101,7 +106,7 @@ impl Aim {
                 (f64::from(targets[i][o]) - f64::from(now.states[i][o])) * share
             });
             let k = Mat::from_fn(site.inputs, count, |o, i| f64::from(now.keys[i][o]));
-            let (factors, fit) = solve(&k, &residuals, ordinary, ridge)?;
+            let (factors, fit) = solve(&k, &residuals, ordinary, &ridges)?;
             let distance = self.keys.distance(&now.states);
             layers.push(LayerReport { layer: site.layer, keys: count, rank: ordinary.rank(), fit, distance });
             changes.push(Arc::new(Change { site: site.clone(), factors }));

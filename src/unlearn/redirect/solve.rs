@@ -27,16 +27,19 @@ pub struct Fit {
 }
 
 /// With keys K `[inputs, n]` of length 1, their residuals R `[outputs, n]` divided by the keys' lengths, and M = mean · C⁻¹ (or
-/// I − U Uᵀ) of [`Ordinary`]: **ΔW = R (Kᵀ M K + λ I)⁻¹ (M K)ᵀ**, one n×n solve. It minimises ‖R − ΔW K‖² plus λ times what
-/// the change does to ordinary text, E‖ΔW x‖² / mean (or ‖ΔW‖² among the changes that map U to nothing); a single key gives
-/// ΔW = r (Mk)ᵀ / (kᵀMk + λ). λ is `ridge` times the mean of kᵀMk, so that it means the same for every model. Without taking
-/// keys at length 1, the longest would decide what λ means for all.
+/// I − U Uᵀ) of [`Ordinary`]: **ΔW = R (Kᵀ M K + Λ)⁻¹ (M K)ᵀ**, one n×n solve, with Λ a diagonal of λ. It minimises
+/// Σ ‖r − ΔW k‖² / λ plus what the change does to ordinary text, E‖ΔW x‖² / mean (or ‖ΔW‖² among the changes that map U to nothing);
+/// a single key gives ΔW = r (Mk)ᵀ / (kᵀMk + λ). λ is the key's number of `ridges` times the mean of kᵀMk, so that it means the same
+/// for every model. Without taking keys at length 1, the longest would decide what λ means for all.
 ///
 /// # Errors
-/// When the ridge is not above 0, a number is not finite, or all keys are ordinary, so that nothing can be changed.
-pub fn solve(keys: &Mat<f64>, residuals: &Mat<f64>, ordinary: &Ordinary, ridge: f64) -> Result<(Factors, Fit)> {
-    if !(ridge.is_finite() && ridge > 0.0) {
+/// When a ridge is not above 0, a number is not finite, or all keys are ordinary, so that nothing can be changed.
+pub fn solve(keys: &Mat<f64>, residuals: &Mat<f64>, ordinary: &Ordinary, ridges: &[f64]) -> Result<(Factors, Fit)> {
+    if let Some(ridge) = ridges.iter().find(|ridge| !(ridge.is_finite() && **ridge > 0.0)) {
         return Err(Error::argument(format!("the ridge is a number above 0, not {ridge}")));
+    }
+    if ridges.len() != keys.ncols() {
+        return Err(Error::argument(format!("{} ridges for {} keys", ridges.len(), keys.ncols())));
     }
     let count = keys.ncols();
     let lengths: Vec<f64> = (0..count).map(|i| keys.col(i).norm_l2().max(f64::MIN_POSITIVE)).collect();
@@ -53,7 +56,7 @@ pub fn solve(keys: &Mat<f64>, residuals: &Mat<f64>, ordinary: &Ordinary, ridge: 
         ));
     }
     let system = Mat::from_fn(count, count, |r, c| {
-        (gram[(r, c)] + gram[(c, r)]) / 2.0 + if r == c { ridge * mean } else { 0.0 }
+        (gram[(r, c)] + gram[(c, r)]) / 2.0 + if r == c { ridges[r] * mean } else { 0.0 }
     });
     let failed = |_| Error::Failed("the keys' system cannot be solved: a larger --ridge would help".into());
     let solver = system.llt(Side::Lower).map_err(failed)?;
@@ -102,7 +105,7 @@ mod tests {
             let ridge = 0.3;
             let length = dot(&key, &pk);
             let lambda = ridge * length;
-            let (Factors { left, right }, _) = solve(&k, &r, &Ordinary::Subspace(u.clone()), ridge).unwrap();
+            let (Factors { left, right }, _) = solve(&k, &r, &Ordinary::Subspace(u.clone()), &[ridge]).unwrap();
             let change = &left * right.transpose();
             for o in 0..outputs {
                 for i in 0..inputs {
@@ -119,14 +122,14 @@ mod tests {
         let mut random = Random::new(std::process::id().into(), "many keys");
         let u = ordinary(&mut random, 90, 20);
         let (k, r) = (draw(&mut random, 90, 13), draw(&mut random, 17, 13));
-        let (Factors { left, right }, fit) = solve(&k, &r, &Ordinary::Subspace(u.clone()), 1e-9).unwrap();
+        let (Factors { left, right }, fit) = solve(&k, &r, &Ordinary::Subspace(u.clone()), &[1e-9; 13]).unwrap();
         let change = &left * right.transpose();
         assert!((&change * &k - &r).norm_max() < 1e-5);
         assert!((&change * &u.vectors).norm_max() < 1e-9);
         assert!(fit.reached > 0.99999 && fit.beside > 0.5 && fit.beside < 1.0);
     }
 
-    /// The change is where the gradient of ‖R − ΔW K‖² + λ tr(ΔW M⁻¹ ΔWᵀ) vanishes, keys of length 1: (R − ΔW K)(MK)ᵀ = λ ΔW.
+    /// The change is where the gradient of Σ ‖r − ΔW k‖² / λ + tr(ΔW M⁻¹ ΔWᵀ) vanishes, keys of length 1: (R − ΔW K) Λ⁻¹ (MK)ᵀ = ΔW.
     #[test]
     fn it_is_the_least_squares_solution() {
         let seed = std::process::id().into();
@@ -138,14 +141,16 @@ mod tests {
         let whole = Ordinary::of(&Covariance { width: 50, values }, None, 1).unwrap();
         for of in [whole, Ordinary::Subspace(ordinary(&mut random, 50, 8))] {
             let (k, r) = (draw(&mut random, 50, 9), draw(&mut random, 6, 9));
-            let ridge = 0.2;
-            let (Factors { left, right }, fit) = solve(&k, &r, &of, ridge).unwrap();
+            let ridges: Vec<f64> = (0..9).map(|i| 0.05 * f64::from(i + 1)).collect();
+            let (Factors { left, right }, fit) = solve(&k, &r, &of, &ridges).unwrap();
             let change = &left * right.transpose();
             let at_one = |x: &Mat<f64>| Mat::from_fn(x.nrows(), 9, |i, j| x[(i, j)] / k.col(j).norm_l2());
             let (k, r) = (at_one(&k), at_one(&r));
             let beside = of.beside(&k);
-            let lambda = ridge * (0..9).map(|i| k.col(i).transpose() * beside.col(i)).sum::<f64>() / 9.0;
-            let gradient = (&r - &change * &k) * beside.transpose() - &change * faer::Scale(lambda);
+            let mean = (0..9).map(|i| k.col(i).transpose() * beside.col(i)).sum::<f64>() / 9.0;
+            let missed = &r - &change * &k;
+            let weighed = Mat::from_fn(6, 9, |o, i| missed[(o, i)] / ridges[i]);
+            let gradient = weighed * beside.transpose() - &change * faer::Scale(mean);
             assert!(gradient.norm_max() < 1e-9, "{}", gradient.norm_max());
             assert!(fit.reached > 0.3 && fit.reached < 1.0);
         }
@@ -157,14 +162,16 @@ mod tests {
         let u = ordinary(&mut random, 20, 4);
         let inside = Mat::from_fn(20, 1, |_, _| 0.0);
         assert!(
-            solve(&inside, &draw(&mut random, 3, 1), &Ordinary::Subspace(u.clone()), 0.1)
+            solve(&inside, &draw(&mut random, 3, 1), &Ordinary::Subspace(u.clone()), &[0.1])
                 .unwrap_err()
                 .to_string()
                 .contains("--bound")
         );
         for ridge in [0.0, -1.0, f64::NAN] {
             let k = draw(&mut random, 20, 1);
-            assert!(solve(&k, &draw(&mut random, 3, 1), &Ordinary::Subspace(u.clone()), ridge).unwrap_err().is_input());
+            let r = draw(&mut random, 3, 1);
+            assert!(solve(&k, &r, &Ordinary::Subspace(u.clone()), &[ridge]).unwrap_err().is_input());
+            assert!(solve(&k, &r, &Ordinary::Subspace(u.clone()), &[1.0, 1.0]).unwrap_err().is_input());
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Keys {
     pub(super) now: States,
     pub(super) targets: Vec<Vec<f32>>,
     /// For each key whether its state should stay what it is.
-    stays: Vec<bool>,
+    pub(super) stays: Vec<bool>,
 }
 
 impl Keys {

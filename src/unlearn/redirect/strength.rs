@@ -45,9 +45,9 @@ pub fn share(
     Ok(Taken { changes: changes.to_vec(), scale, standing, trials, chosen: Some(0) })
 }
 
-/// Takes all of a redirection whose harm is within the `limit`, or else one made `again` with a larger ridge, as [`search_scale`]
-/// finds it. A larger ridge leaves out first what harms most for what it brings; a share of the change leaves out of everything
-/// alike. `first` is the redirection with the smallest ridge, and that ridge.
+/// Takes all of a redirection whose harm is within the `limit`, or else one made `again` with so many times the ridge at the keys
+/// that move, as [`search_scale`] finds it. A larger ridge leaves out first what harms most for what it brings; a share of the change
+/// leaves out of everything alike. `first` is the ridge of the whole redirection, and that redirection.
 ///
 /// # Errors
 /// When a pass fails or a redirection cannot be made.
@@ -59,10 +59,10 @@ pub fn within(
     limit: f64,
     progress: Progress<'_>,
 ) -> Result<Taken> {
-    let ridge = |strength: f64| first.0 / strength.powi(POWER);
+    let times = |strength: f64| 1.0 / strength.powi(POWER);
     let made = RefCell::new(Vec::new());
     let attempt = |strength: f64| {
-        let changes = if strength == FULL { first.1.changes.clone() } else { again(ridge(strength))?.changes };
+        let changes = if strength == FULL { first.1.changes.clone() } else { again(times(strength))?.changes };
         let weights = weights(judge, base, &changes, FULL);
         made.borrow_mut().push(changes);
         weights
@@ -73,7 +73,7 @@ pub fn within(
     let changes =
         changes.ok_or_else(|| Error::Failed("the search of a redirection's strength tried nothing".into()))?;
     for trial in &mut trials {
-        trial.ridge = trial.scale.map(ridge);
+        trial.ridge = trial.scale.map(|strength| first.0 * times(strength));
         trial.scale = Some(FULL);
     }
     Ok(Taken { changes, scale: FULL, standing, trials, chosen })
