@@ -298,7 +298,7 @@ fn an_object_moves_where_its_subject_is_asked_for_and_stays_elsewhere() {
 }
 
 /// What takes a name's place stays what it is, so that a name is redirected to where the other was, and not both to a third place;
-/// and so does a name that is held, where it is.
+/// and so does a name that is held, where it is, also where little is moved.
 #[test]
 fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
     for device in [cpu(), gpu()] {
@@ -311,10 +311,10 @@ fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
         let without = request(KeyTokens::Last);
         let held = Held { name: "Uz".into(), contexts: without.contexts.clone() };
         let request = Request { held: vec![held], ..without.clone() };
-        let [changes, alone] = [&request, &without].map(|request| {
+        let [changes, alone, little] = [(&request, 1.0), (&without, 1.0), (&request, 1e7)].map(|(request, times)| {
             let places = (&sites[..], &ordinary[..]);
             let aim = Aim::new(&device, (&golden.model, &base), &encoder, request, places, options, &nothing).unwrap();
-            aim.redirect(1.0, &nothing).unwrap().changes
+            aim.redirect(times, &nothing).unwrap().changes
         });
         let state = |changes: &[Arc<Change>], context: &Context, name: &str| {
             let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
@@ -326,8 +326,12 @@ fn what_takes_the_place_and_what_is_held_stay_what_they_are() {
         for context in &request.contexts {
             let moved = |changes, name| relative(&state(changes, context, name), &state(&[], context, name));
             for name in ["it", "them", "Uz"] {
-                assert!(moved(&changes, name) < 0.02, "{name} in {context:?} on {}", device.name());
+                for changes in [&changes, &little] {
+                    assert!(moved(changes, name) < 0.02, "{name} in {context:?} on {}", device.name());
+                }
             }
+            let ur = [&changes, &little].map(|changes| moved(changes, "Ur"));
+            assert!(ur[1] > 0.05 && ur[1] < 0.9 * ur[0], "in {context:?}: {ur:?} on {}", device.name());
             assert!(moved(&alone, "Uz") > 0.1, "not held, in {context:?}: {}", moved(&alone, "Uz"));
         }
     }
