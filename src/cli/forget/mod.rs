@@ -67,6 +67,7 @@ pub struct Args {
     forget: Vec<PathBuf>,
     /// Records of what is to be kept: the more like what is forgotten, the better it is protected. One in five samples (at
     /// most 128) is held out of the measurement, to judge the result by. Without it the model writes texts, which take its place.
+    /// --method redirect holds the names of subjects of facts.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     retain: Vec<PathBuf>,
     /// Where the edited checkpoint goes; must not exist.
