@@ -220,7 +220,7 @@ pub struct TrainingPoint {
     /// The share of a change that is taken, or a multiple of a task vector.
     #[serde(default, with = "number::option")]
     pub scale: Option<f64>,
-    /// The ridge of a redirection, where it is searched.
+    /// The ridge at the keys of a redirection that move, where it is searched.
     #[serde(default, with = "number::option")]
     pub ridge: Option<f64>,
     /// The share that is left of the probability of what is to be forgotten.

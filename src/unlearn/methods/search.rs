@@ -95,7 +95,7 @@ pub struct Trial {
     pub step: usize,
     /// The share of a change that is taken, or a multiple of a task vector.
     pub scale: Option<f64>,
-    /// The ridge of a redirection, where it is searched.
+    /// The ridge at the keys of a redirection that move, where it is searched.
     pub ridge: Option<f64>,
     /// The share that is left of the probability of what is to be forgotten, in the form with the most left.
     pub kept: f64,
