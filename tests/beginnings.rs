@@ -6,22 +6,16 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::bytes::Bytes;
-use common::{Golden, cpu, gpu, relative};
+use common::redirection::{Scene, plain, request};
+use common::{Golden, cpu, gpu, nothing, relative};
 use efface::kernels::loss::NO_TARGET;
 use efface::model::batch::Tokens;
-use efface::model::weights::WeightSource;
 use efface::random::Random;
-use efface::stream::{CheckpointWeights, Pass, PassOptions};
-use efface::unlearn::redirect::{
-    Aim, Beginning, Candidate, Context, Covariance, KNOWN, KeyTokens, LEADS, Options, RedirectedWeights, Request,
-    leading, sites, states, write,
-};
-
-fn nothing(_: u64, _: u64) {}
+use efface::stream::PassOptions;
+use efface::unlearn::redirect::{Beginning, Candidate, KNOWN, LEADS, Request, leading};
 
 fn beginning(text: &str, before: &[&str]) -> Beginning {
-    Beginning { text: text.into(), contexts: before.iter().map(|text| Context::Plain(text.to_string())).collect() }
+    Beginning { text: text.into(), contexts: before.iter().map(|text| plain(text)).collect() }
 }
 
 /// A beginning leads where the mean of the probability over its wordings is a tenth of the whole name's, or more, and takes the
@@ -85,45 +79,20 @@ fn a_beginning_leads_by_the_mean_of_its_probability() {
 /// the same text with others moved.
 #[test]
 fn a_beginning_moves_where_its_relation_is_spoken_of() {
-    let golden = Golden::open("llama");
-    let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(golden.checkpoint.clone()));
-    let encoder = Bytes { vocabulary: golden.model.config.vocabulary as u32, begin: Some(1) };
-    let options = Options { bound: Some(1.0), ridge: 1e-7, seed: 3, pass: PassOptions::default() };
-    let sites = sites(&golden.model, &[1]).unwrap();
-    let width = sites[0].inputs;
-    let ordinary = [Covariance { width, values: vec![0.0; width * width] }];
-    let [spoken, other] = ["The capital of ", "I know "].map(|text| Context::Plain(text.into()));
-    let request = |beginnings: Vec<Beginning>| Request {
-        names: vec!["Ur of Sumer".into()],
-        instead: vec!["it".into()],
-        contexts: vec![spoken.clone(), other.clone()],
-        tokens: KeyTokens::Last,
-        beginnings,
-        reversed: Vec::new(),
-        held: Vec::new(),
-    };
-    let changes = |request: &Request| {
-        let places = (&sites[..], &ordinary[..]);
-        let over = (&golden.model, &base);
-        let aim = Aim::new(&cpu(), over, &encoder, request, places, options, &nothing).unwrap();
-        aim.redirect(1.0, &nothing).unwrap()
-    };
+    let scene = Scene::open(&cpu(), "llama", &[1], Some(1));
+    let [spoken, other] = ["The capital of ", "I know "].map(plain);
+    let with =
+        |beginnings| Request { beginnings, ..request(&["Ur of Sumer"], &["it"], &[spoken.clone(), other.clone()]) };
     let (with, without) =
-        (changes(&request(vec![beginning("Ur", &["The capital of "])])), changes(&request(Vec::new())));
+        (scene.redirect(&with(vec![beginning("Ur", &["The capital of "])])), scene.redirect(&with(Vec::new())));
     // The name and what takes its place in two contexts, the beginning in one.
     assert_eq!((with.layers[0].keys, without.layers[0].keys), (5, 4));
-    let state = |changes, context: &Context, name: &str| {
-        let weights = RedirectedWeights::new(base.clone(), &golden.model, changes, 1.0).unwrap();
-        let pass = Pass::over(&cpu(), golden.model.clone(), Arc::new(weights), options.pass).unwrap();
-        let named = write(&encoder, context, name).unwrap();
-        let place = (0, named.last() as u32);
-        states(&pass, &[named.sample(0)], &[place], None, sites[0].stage, &nothing).unwrap().states.remove(0)
-    };
-    let target = state(&[], &spoken, "it");
-    let (moved, unmoved) = (state(&with.changes, &spoken, "Ur"), state(&without.changes, &spoken, "Ur"));
+    let state = |changes, name: &str| scene.state(changes, &spoken, name);
+    let target = state(&[], "it");
+    let (moved, unmoved) = (state(&with.changes, "Ur"), state(&without.changes, "Ur"));
     assert!(relative(&moved, &target) < 0.02, "{}", relative(&moved, &target));
     assert!(relative(&unmoved, &target) > 0.1, "{}", relative(&unmoved, &target));
-    let whole = state(&with.changes, &spoken, "Ur of Sumer");
+    let whole = state(&with.changes, "Ur of Sumer");
     assert!(relative(&whole, &target) < 0.02, "{}", relative(&whole, &target));
 }
 

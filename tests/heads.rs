@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use common::{Golden, cpu, gpu, relative};
+use common::{Golden, cpu, gpu, nothing, relative};
 use efface::Error;
 use efface::checkpoint::Checkpoint;
 use efface::device::Device;
@@ -21,8 +21,6 @@ use efface::unlearn::heads::{Head, Options, ScaledHeads, SoftHeads, output_proje
 use efface::unlearn::measured::Measured;
 use efface::unlearn::store::{MemoryStore, Store};
 use tempfile::TempDir;
-
-fn nothing(_: u64, _: u64) {}
 
 /// A head by layer and number.
 fn head(golden: &Golden, [layer, head]: [usize; 2]) -> Head {

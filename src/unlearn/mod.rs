@@ -13,6 +13,7 @@ pub mod measured;
 pub mod methods;
 pub mod names;
 pub mod norms;
+mod outcome;
 pub mod overlap;
 pub mod own_texts;
 pub mod redirect;

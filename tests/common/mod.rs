@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod bytes;
+pub mod redirection;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub fn cpu() -> Device {
 pub fn gpu() -> Device {
     open(Choice::Gpu, None).expect("an adapter (scripts/test installs a software driver)")
 }
+
+/// Progress that nobody watches.
+pub fn nothing(_: u64, _: u64) {}
 
 /// A golden checkpoint with its model and its samples.
 pub struct Golden {

@@ -8,6 +8,7 @@ mod fused;
 mod generate;
 mod heads;
 mod importances;
+mod ordinary;
 mod overlap;
 mod probe;
 mod redirect;

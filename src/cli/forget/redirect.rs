@@ -1,13 +1,10 @@
 //! Redirecting concepts: flags, names and text in, an edit out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use efface::data::{Encoder, RecordKind, Special, read_records};
-use efface::kernels::loss::NO_TARGET;
-use efface::model::Model;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
@@ -15,24 +12,17 @@ use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
 use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing};
 use efface::unlearn::redirect::{
-    self, Aim, Candidate, Context, Covariance, KeyTokens, Options, Provenance, RedirectedWeights, Redirection, Request,
-    Site, Taken, covariance,
+    self, Aim, Candidate, KeyTokens, Options, RedirectedWeights, Redirection, Request, Site, Summary, Taken,
 };
 use efface::unlearn::selection::LogRatioHistogram;
 use efface::{Error, Result};
 
 use super::super::input::tokens;
 use super::concepts::Concepts;
+use super::ordinary;
 use super::settings::{MethodName, belongs};
 use super::train::{everything, judges, mend, options};
-use super::{Args, Data, Decided, Phases, Run};
-
-/// Tokens of a piece of text that is read for its covariance.
-const PIECE: usize = 256;
-/// Tokens of text that are enough.
-const ENOUGH: usize = 100_000;
-/// The largest file of text, in bytes.
-const LARGEST_TEXT: u64 = 256 << 20;
+use super::{Args, Decided, Phases, Run};
 
 /// How concepts are redirected.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,10 +40,10 @@ pub struct RedirectArgs {
     /// Ordinary text, whose use of the layers is left alone: plain, or JSON Lines with `text` if it ends in .jsonl
     /// [default: the retain samples that are not held out].
     #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    pub text: Option<PathBuf>,
     /// Where the text's covariance is kept: read if the file exists, written otherwise.
     #[arg(long, value_name = "FILE")]
-    covariance: Option<PathBuf>,
+    pub covariance: Option<PathBuf>,
     /// Leave alone the text's dominant directions only, from this multiple of the mean eigenvalue on [default: every direction
     /// counts as much as the text uses it].
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
@@ -198,56 +188,7 @@ pub fn plan(run: &Run<'_>) -> Result<Plan> {
         )));
     }
     let concepts = Concepts::of(args, input, encoder)?;
-    Ok(Plan { concepts, sites, text: text(args, data, encoder, &input.model)? })
-}
-
-/// The text whose keys are left alone.
-fn text(args: &Args, data: &Data, encoder: &dyn Encoder, model: &Model) -> Result<Vec<Arc<Tokens>>> {
-    let Some(path) = &args.choosing.redirect.text else { return Ok(data.retained(false)) };
-    let records = path.extension().is_some_and(|ending| ending == "jsonl" || ending == "json");
-    let samples = match records {
-        true => {
-            let kinds = read_records(path)?;
-            let texts = kinds.iter().filter_map(|record| match &record.kind {
-                RecordKind::Text { text } => Some(text.as_str()),
-                _ => None,
-            });
-            let texts: Vec<&str> = texts.collect();
-            if texts.is_empty() {
-                return Err(Error::file(path, "", "has no record with `text`"));
-            }
-            pieces(&texts, encoder, model)?
-        }
-        false => {
-            let size = std::fs::metadata(path).map_err(|error| Error::reading(path, error))?.len();
-            if size > LARGEST_TEXT {
-                let problem = format!("the file has {size} bytes; a text has at most {LARGEST_TEXT}");
-                return Err(Error::file(path, "", problem));
-            }
-            let bytes = std::fs::read(path).map_err(|error| Error::reading(path, error))?;
-            let text = String::from_utf8(bytes).map_err(|_| Error::file(path, "", "the file is not UTF-8 text"))?;
-            pieces(&text.lines().collect::<Vec<_>>(), encoder, model)?
-        }
-    };
-    match samples.is_empty() {
-        true => Err(Error::file(path, "", "the file has no text")),
-        false => Ok(samples),
-    }
-}
-
-/// The texts one after the other, cut into pieces, until there are enough.
-fn pieces(texts: &[&str], encoder: &dyn Encoder, model: &Model) -> Result<Vec<Arc<Tokens>>> {
-    let mut ids = Vec::new();
-    for text in texts.iter().filter(|text| !text.trim().is_empty()) {
-        ids.extend(encoder.encode(text, Special::Leading)?.ids);
-        if ids.len() >= ENOUGH {
-            break;
-        }
-    }
-    let sample = |(number, ids): (usize, &[u32])| {
-        Arc::new(Tokens { ids: ids.to_vec(), targets: vec![NO_TARGET; ids.len()], number: number as u32 })
-    };
-    Ok(ids.chunks(PIECE.min(model.config.context)).enumerate().map(sample).collect())
+    Ok(Plan { concepts, sites, text: ordinary::text(args, data, encoder, &input.model)? })
 }
 
 /// Redirects the concepts, finds the strength, and repairs what that harms where it is asked for.
@@ -259,7 +200,7 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
         return Err(Error::file(&args.model, "", "has no tokenizer, which --method redirect needs"));
     };
     let how = Options { bound: given.bound, ridge: given.ridge(), seed: args.common.seed, pass: options(run) };
-    let covariances = covariances(run, plan, phases)?;
+    let covariances = ordinary::covariances(run, plan, phases)?;
     let request = request(run, &plan.concepts, phases)?;
     let aim = phases.run(&args.common, "measuring keys", |tick| {
         let places = (&plan.sites[..], &covariances[..]);
@@ -267,13 +208,13 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     })?;
     drop(covariances);
     let redirection = phases.run(&args.common, "redirecting", |tick| aim.redirect(1.0, tick))?;
-    tell(args, &request, &redirection);
+    tell(args, &Summary::of(&request, &redirection), &request.instead);
     let judges = judges(run);
     let judge = phases.run(&args.common, "judging before", |tick| {
         Judge::new(device, &input.model, base.clone(), &judges, how.pass, tick)
     })?;
     let share = |scale: f64, phases: &mut Phases| {
-        phases.run(&args.common, "judging", |tick| redirect::share(&judge, &base, &redirection.changes, scale, tick))
+        phases.run(&args.common, "judging", |tick| redirect::share(&judge, &base, &redirection, scale, tick))
     };
     let within = |phases: &mut Phases| {
         let again = |times: f64| aim.redirect(times, &|_, _| {});
@@ -294,7 +235,8 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     if strength.is_none() && args.choosing.training.repairs() && judge.rise(mended.standing) > limit {
         mended = self::mended(run, &judge, (&base, within(phases)?), &mut outcome, phases)?;
     }
-    let Mended { weights, standing, selected } = mended;
+    let Mended { weights, standing, selected, redirection } = mended;
+    outcome.redirection = Some(Summary::of(&request, &redirection));
     (outcome.forget, outcome.held_out) = (Some(judge.forget(standing)), Some(judge.held_out(standing)));
     outcome.judge(limit, strength.is_none());
     let edit = EditedWeights { model: input.model.clone(), weights, selected };
@@ -319,6 +261,7 @@ struct Mended {
     weights: Arc<dyn WeightSource>,
     standing: Standing,
     selected: Vec<u64>,
+    redirection: Redirection,
 }
 
 /// Takes a change, and repairs what it harms where that is asked for.
@@ -330,11 +273,11 @@ fn mended(
     phases: &mut Phases,
 ) -> Result<Mended> {
     let Run { args, input, .. } = *run;
-    let Taken { changes, scale, standing, trials, chosen } = taken;
+    let Taken { redirection, scale, standing, trials, chosen } = taken;
     (outcome.trials, outcome.chosen) = (trials, chosen);
-    let weights = Arc::new(RedirectedWeights::new(base.clone(), &input.model, &changes, scale)?);
-    let selected = RedirectedWeights::selected(&input.model, &changes);
-    let mut mended = Mended { weights, standing, selected };
+    let weights = Arc::new(RedirectedWeights::new(base.clone(), &input.model, &redirection.changes, scale)?);
+    let selected = RedirectedWeights::selected(&input.model, &redirection.changes);
+    let mut mended = Mended { weights, standing, selected, redirection };
     if let Some(repair) = args.choosing.training.repair()? {
         let all = everything(run);
         let edited = (mended.weights.clone(), standing);
@@ -344,38 +287,17 @@ fn mended(
     Ok(mended)
 }
 
-/// The text's covariances: from the file, if there is one, or measured.
-fn covariances(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Vec<Covariance>> {
-    let Run { args, input, device, .. } = *run;
-    let of = Provenance { model_sha256: input.checkpoint.sha256().into(), data_sha256: covariance::digest(&plan.text) };
-    let cached: Option<&Path> = args.choosing.redirect.covariance.as_deref();
-    if let Some(path) = cached.filter(|path| path.exists()) {
-        return phases
-            .run(&args.common, "reading the covariance", |_| covariance::read(path, &input.model, &plan.sites, &of));
-    }
-    let pass = input.pass(device, &args.common, None, Labels::Data)?;
-    let measured = phases.run(&args.common, "measuring the covariance", |tick| {
-        covariance::measure(&pass, &plan.sites, &plan.text, tick)
-    })?;
-    if let Some(path) = cached {
-        let tokens = plan.text.iter().map(|sample| sample.ids.len()).sum();
-        covariance::write(path, &input.model, (&plan.sites, &measured), &of, tokens)?;
-    }
-    Ok(measured)
-}
-
-fn tell(args: &Args, request: &Request, redirection: &Redirection) {
-    let chats = request.contexts.iter().filter(|context| matches!(context, Context::Chat(_))).count();
+fn tell(args: &Args, summary: &Summary, instead: &[String]) {
+    let Summary { names, beginnings, objects, contexts, held, layers } = summary;
     args.common.detail(&format!(
-        "{} and {} of names in {} contexts ({chats} of a chat) become {:?}; {} no longer lead back; {} held",
-        counted(request.names.len() as u64, "name"),
-        counted(request.beginnings.len() as u64, "beginning"),
-        request.contexts.len(),
-        request.instead,
-        counted(request.reversed.len() as u64, "object"),
-        counted(request.held.len() as u64, "name")
+        "{} and {} of names in {} become {instead:?}; {} no longer lead back; {} held",
+        counted(*names as u64, "name"),
+        counted(*beginnings as u64, "beginning"),
+        counted(*contexts as u64, "context"),
+        counted(*objects as u64, "object"),
+        counted(*held as u64, "name")
     ));
-    for layer in &redirection.layers {
+    for layer in layers {
         args.common.detail(&format!(
             "layer {}: {} keys, {:.2} of them beside ordinary text ({} left alone); {} of the way made up for; {:.2} away before",
             layer.layer,

@@ -7,7 +7,7 @@ use efface::data::{Dataset, InputFile};
 use efface::kernels::update::lower_edge;
 use efface::report::forget::{
     ChangedWeights, DataFile, DeviceUse, FormOverlap, HeadPoint, LogRatioHistogram, Method, Model, OutputFile,
-    PhaseTime, SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
+    PhaseTime, Redirected, RedirectedLayer, SearchPoint, TrainingPoint, UtilityGuard, render_json, render_text,
 };
 use efface::report::format::percent;
 use efface::report::scores::{LeakMatrix, Scores};
@@ -16,6 +16,7 @@ use efface::unlearn::forget::{Outcome, nothing};
 use efface::unlearn::heads::HeadTrial;
 use efface::unlearn::methods::Trial;
 use efface::unlearn::overlap::Overlap;
+use efface::unlearn::redirect::{LayerReport, Summary};
 use serde_json::{Map, Value, json};
 
 use super::super::output;
@@ -116,6 +117,7 @@ pub fn report(story: &Story<'_>) -> ForgetReport {
         changed: changed(story),
         training: training(outcome),
         heads: outcome.heads.iter().map(head).collect(),
+        redirected: outcome.redirection.as_ref().map(redirected),
         form_overlap: outcome.overlap.as_ref().map(|overlap| form_overlap(args, overlap)),
         log_ratio: (outcome.histogram.total() > 0).then(|| histogram(outcome)),
         probes,
@@ -215,6 +217,24 @@ fn head(trial: &HeadTrial) -> HeadPoint {
         retain_rise: trial.retain,
         score: trial.score,
         taken: trial.taken,
+    }
+}
+
+/// What a redirection was made of.
+fn redirected(summary: &Summary) -> Redirected {
+    let layer = |layer: &LayerReport| RedirectedLayer {
+        layer: layer.layer as u32,
+        keys: layer.keys as u64,
+        reached: layer.fit.reached,
+        distance: layer.distance,
+    };
+    Redirected {
+        names: summary.names as u64,
+        beginnings: summary.beginnings as u64,
+        objects: summary.objects as u64,
+        contexts: summary.contexts as u64,
+        held: summary.held as u64,
+        layers: summary.layers.iter().map(layer).collect(),
     }
 }
 

@@ -8,12 +8,14 @@ mod heads;
 mod page;
 mod pictures;
 mod redact;
+mod redirection;
 mod side;
 mod summary;
 mod training;
 mod verdict;
 
 pub use page::render_html;
+pub use redirection::{Redirected, RedirectedLayer};
 pub use summary::render_text;
 pub use verdict::{Answer, Finding, Verdict};
 
@@ -51,6 +53,9 @@ pub struct ForgetReport {
     /// The attention heads that were tried, where heads were chosen, in their order.
     #[serde(default)]
     pub heads: Vec<HeadPoint>,
+    /// What a redirection was made of, where names were redirected.
+    #[serde(default)]
+    pub redirected: Option<Redirected>,
     /// What the forms of the forget set agree on, where they were measured one by one.
     #[serde(default)]
     pub form_overlap: Option<FormOverlap>,

@@ -252,6 +252,7 @@ fn how_chosen(page: &mut Document, report: &ForgetReport) {
     }
     super::forms::section(page, report);
     super::heads::section(page, report);
+    super::redirection::section(page, report);
     super::training::section(page, report);
 }
 

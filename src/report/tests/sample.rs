@@ -76,6 +76,7 @@ pub(super) fn good(layers: u32) -> ForgetReport {
         .collect(),
         training: Vec::new(),
         heads: Vec::new(),
+        redirected: None,
         form_overlap: None,
         changed,
         log_ratio: Some(histogram()),
@@ -219,6 +220,23 @@ pub(super) fn trained() -> ForgetReport {
     ]
     .map(point)
     .to_vec();
+    report
+}
+
+/// Names were redirected.
+pub(super) fn redirected() -> ForgetReport {
+    let mut report = good(30);
+    (report.method.name, report.method.lambda) = ("redirect".into(), None);
+    report.search.clear();
+    let layer = |(layer, reached, distance)| RedirectedLayer { layer, keys: 615, reached, distance };
+    report.redirected = Some(Redirected {
+        names: 2,
+        beginnings: 1,
+        objects: 0,
+        contexts: 21,
+        held: 85,
+        layers: [(3, 0.718, 119.33), (4, 0.679, 82.33)].map(layer).to_vec(),
+    });
     report
 }
 

@@ -74,6 +74,37 @@ pub struct LayerReport {
     pub distance: f64,
 }
 
+/// What a redirection was made of, counted: names are data, which a report may have to leave out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Names that are redirected.
+    pub names: usize,
+    /// Beginnings of names that are redirected as well.
+    pub beginnings: usize,
+    /// Objects that no longer lead back.
+    pub objects: usize,
+    /// Contexts in which names stand.
+    pub contexts: usize,
+    /// Names to be kept that are held.
+    pub held: usize,
+    /// What became of the layers.
+    pub layers: Vec<LayerReport>,
+}
+
+impl Summary {
+    /// Of what was asked for and what was made of it.
+    pub fn of(request: &Request, redirection: &Redirection) -> Self {
+        Summary {
+            names: request.names.len(),
+            beginnings: request.beginnings.len(),
+            objects: request.reversed.len(),
+            contexts: request.contexts.len(),
+            held: request.held.len(),
+            layers: redirection.layers.clone(),
+        }
+    }
+}
+
 /// Changes, ready to be tried at any strength.
 #[derive(Clone, Debug)]
 pub struct Redirection {

@@ -17,9 +17,9 @@ const POWER: i32 = 4;
 /// What is taken of a redirection.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// The changes.
-    pub changes: Vec<Arc<Change>>,
-    /// The share of them.
+    /// The redirection.
+    pub redirection: Redirection,
+    /// The share of its changes.
     pub scale: f64,
     /// How the model stands with them.
     pub standing: Standing,
@@ -36,13 +36,13 @@ pub struct Taken {
 pub fn share(
     judge: &Judge<'_>,
     base: &Arc<dyn WeightSource>,
-    changes: &[Arc<Change>],
+    redirection: &Redirection,
     scale: f64,
     progress: Progress<'_>,
 ) -> Result<Taken> {
-    let weights = |scale: f64| weights(judge, base, changes, scale);
+    let weights = |scale: f64| weights(judge, base, &redirection.changes, scale);
     let (scale, standing, trials) = search_scale(judge, &weights, (Some(scale), f64::INFINITY), progress)?;
-    Ok(Taken { changes: changes.to_vec(), scale, standing, trials, chosen: Some(0) })
+    Ok(Taken { redirection: redirection.clone(), scale, standing, trials, chosen: Some(0) })
 }
 
 /// Takes all of a redirection whose harm is within the `limit`, or else one made `again` with so many times the ridge at the keys
@@ -62,21 +62,21 @@ pub fn within(
     let times = |strength: f64| 1.0 / strength.powi(POWER);
     let made = RefCell::new(Vec::new());
     let attempt = |strength: f64| {
-        let changes = if strength == FULL { first.1.changes.clone() } else { again(times(strength))?.changes };
-        let weights = weights(judge, base, &changes, FULL);
-        made.borrow_mut().push(changes);
+        let redirection = if strength == FULL { first.1.clone() } else { again(times(strength))? };
+        let weights = weights(judge, base, &redirection.changes, FULL);
+        made.borrow_mut().push(redirection);
         weights
     };
     let (strength, standing, mut trials) = search_scale(judge, &attempt, (None, limit), progress)?;
     let chosen = trials.iter().position(|trial| trial.scale == Some(strength));
-    let changes = chosen.and_then(|chosen| made.borrow().get(chosen).cloned());
-    let changes =
-        changes.ok_or_else(|| Error::Failed("the search of a redirection's strength tried nothing".into()))?;
+    let redirection = chosen.and_then(|chosen| made.borrow().get(chosen).cloned());
+    let redirection =
+        redirection.ok_or_else(|| Error::Failed("the search of a redirection's strength tried nothing".into()))?;
     for trial in &mut trials {
         trial.ridge = trial.scale.map(|strength| first.0 * times(strength));
         trial.scale = Some(FULL);
     }
-    Ok(Taken { changes, scale: FULL, standing, trials, chosen })
+    Ok(Taken { redirection, scale: FULL, standing, trials, chosen })
 }
 
 fn weights(
