@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::objective::CrossEntropy;
-use super::pass::{Pass, Progress, SampleLoss, single_units};
+use super::pass::{Pass, single_units};
+use super::terms::{Progress, SampleLoss};
 use crate::Result;
 use crate::device::Buffer;
 use crate::kernels::attention::Heads;

@@ -15,6 +15,7 @@ mod objective;
 mod observer;
 mod pass;
 pub mod plan;
+mod terms;
 
 pub use budgets::Budgets;
 pub use decode_plan::{DecodePlan, Extent};
@@ -24,7 +25,6 @@ pub use loader::{CheckpointWeights, Loader};
 pub use moments::SampleMoments;
 pub use objective::{CrossEntropy, Objective, OldStates, PerSample, SampleObjective, SquareNorm, Term};
 pub use observer::Observer;
-pub use pass::{
-    Journal, Labels, Pass, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted, machine_memory,
-};
+pub use pass::{Pass, machine_memory};
 pub use plan::{Demand, Limits, Plan};
+pub use terms::{Journal, Labels, PassOptions, PassReport, Progress, ResumePoint, SampleLoss, Unit, Weighted};

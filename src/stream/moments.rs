@@ -4,7 +4,7 @@ use super::activations::Shelf;
 use super::group::{Group, stored};
 use super::head::{samples, span, stage, table};
 use super::loader::Queue;
-use super::pass::SampleLoss;
+use super::terms::SampleLoss;
 use crate::Result;
 use crate::device::Download;
 use crate::kernels::loss::log_moments::{STATE, spread};

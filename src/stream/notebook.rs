@@ -4,7 +4,7 @@
 use super::activations::{Later, Shelf};
 use super::group::Group;
 use super::head::{self, Folded};
-use super::pass::{Journal, ResumePoint, SampleLoss};
+use super::terms::{Journal, ResumePoint, SampleLoss};
 use crate::Result;
 
 /// The notes of one group.

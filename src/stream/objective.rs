@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::pass::SampleLoss;
+use super::terms::SampleLoss;
 use crate::model::head::LossKind;
 
 /// A sample's loss and how it follows the cross-entropies.

@@ -3,8 +3,9 @@
 //! writing it again give the same bits.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+pub use super::dampened::DampenedWeights;
 use super::measured::{Form, Measured};
 use super::overlap::Overlap;
 use super::selection::{Against, Axis, Granularity, GroupScore, Grouping, Heads, LogRatioHistogram};
@@ -14,7 +15,6 @@ use crate::kernels::Accumulate;
 use crate::kernels::update::log_ratio_histogram::BINS;
 use crate::kernels::update::{combine, dampen, log_ratio_histogram, mask_words, select};
 use crate::model::parameters::Layout;
-use crate::model::weights::{HostBytes, WeightSource};
 use crate::model::{Model, Parameter, ParameterId, Stage};
 use crate::{Element, Error, Result};
 
@@ -26,7 +26,7 @@ const BYTES_PER_ELEMENT: u64 = 13;
 /// Two measurements of one model, what is compared with what, and what may be changed.
 #[derive(Debug)]
 pub struct Comparison {
-    model: Arc<Model>,
+    pub(super) model: Arc<Model>,
     forget: Measured,
     retain: Measured,
     against: Against,
@@ -410,57 +410,4 @@ fn heads(model: &Model) -> Vec<Option<Heads>> {
         heads[stage.output.weight] = Some(Heads { dim, axis });
     }
     heads
-}
-
-/// A model's weights with a dampening on top, computed whenever they are read: nothing of the edited model is stored.
-#[derive(Debug)]
-pub struct DampenedWeights {
-    base: Arc<dyn WeightSource>,
-    comparison: Arc<Comparison>,
-    dampening: Dampening,
-    device: Device,
-    /// The tensor that was made last: a large one is asked for slice by slice.
-    last: Mutex<Option<(ParameterId, Arc<Vec<u8>>)>>,
-}
-
-impl DampenedWeights {
-    /// The weights of `base` with `dampening`, made on `device`.
-    pub fn new(
-        base: Arc<dyn WeightSource>,
-        comparison: Arc<Comparison>,
-        dampening: Dampening,
-        device: &Device,
-    ) -> Self {
-        DampenedWeights { base, comparison, dampening, device: device.clone(), last: Mutex::default() }
-    }
-}
-
-impl WeightSource for DampenedWeights {
-    fn tensor(&self, parameter: &Parameter) -> Result<(Element, HostBytes)> {
-        let (element, bytes) = self.base.tensor(parameter)?;
-        let id = self.comparison.model.parameters.iter().position(|p| p.name == parameter.name);
-        let Some(id) = id.filter(|id| self.comparison.may_change(*id)) else {
-            return Ok((element, bytes));
-        };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, made)) = last.as_ref().filter(|(of, _)| *of == id) {
-            return Ok((element, made.clone()));
-        }
-        *last = None;
-        let Some(edited) = self.comparison.dampen(&self.device, id, (element, &bytes), self.dampening)? else {
-            return Ok((element, bytes));
-        };
-        let made = Arc::new(edited.bytes);
-        *last = Some((id, made.clone()));
-        Ok((element, made))
-    }
-
-    fn element(&self, parameter: &Parameter) -> Result<Element> {
-        self.base.element(parameter)
-    }
-
-    fn device_bytes(&self) -> u64 {
-        let allowed: Vec<bool> = self.comparison.groupings.iter().map(Option::is_some).collect();
-        self.base.device_bytes() + Comparison::device_bytes(&self.comparison.model, &allowed, &self.device)
-    }
 }

@@ -1,6 +1,7 @@
 //! Measure, choose, change: importance of parameters for sets of samples, the rules that select by it, and the updates.
 
 pub mod accuracy;
+mod dampened;
 pub mod edit;
 pub mod estimator;
 pub mod forget;

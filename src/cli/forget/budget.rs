@@ -15,9 +15,9 @@ use efface::{Error, Result};
 use super::super::input::tokens;
 use super::Run;
 use super::probe::Probing;
+use super::recipe::{MaskBy, Recipe};
 use super::redirect;
 use super::settings::Task;
-use super::training::{MaskBy, Recipe};
 
 /// Plans all phases.
 ///

@@ -4,8 +4,8 @@
 use efface::Result;
 
 use super::Args;
+use super::recipe::MaskBy;
 use super::settings::{MethodName, Task, belongs};
-use super::training::MaskBy;
 
 /// What a task does with importances.
 struct Uses {

@@ -11,6 +11,7 @@ mod importances;
 mod ordinary;
 mod overlap;
 mod probe;
+mod recipe;
 mod redirect;
 mod report;
 mod reversed;

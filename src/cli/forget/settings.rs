@@ -13,8 +13,9 @@ use efface::{Error, Result};
 
 use super::super::measure::name;
 use super::heads::{self, HeadsArgs};
+use super::recipe::{MaskBy, Recipe};
 use super::redirect::RedirectArgs;
-use super::training::{MaskBy, Recipe, TrainingArgs};
+use super::training::TrainingArgs;
 
 /// How the weights are chosen.
 #[derive(Clone, Debug, clap::Args)]

@@ -21,7 +21,7 @@ use efface::unlearn::train::Trainable;
 use efface::{Error, Result};
 
 use super::super::input::tokens;
-use super::training::{Answers, MaskBy, Recipe, Repair};
+use super::recipe::{Answers, MaskBy, Recipe, Repair};
 use super::{Decided, Phases, Run, compare, store};
 
 /// A form with so many samples among those that judge is judged by itself.

@@ -7,6 +7,7 @@ use efface::unlearn::methods::{Goal, RetainLoss, Score, Strength};
 use efface::{Error, Result};
 
 use super::super::measure::name;
+use super::recipe::{Answers, MaskBy, Recipe, Repair};
 use super::settings::{MethodName, belongs, share};
 
 /// Steps of a training, unless they are given.
@@ -15,15 +16,6 @@ const STEPS: usize = 60;
 const LEARNING_STEPS: usize = 20;
 /// Samples of each set in a step.
 const BATCH: usize = 16;
-/// The learning rate with which a task vector is learned.
-const LEARNING_RATE: f32 = 2e-4;
-/// The learning rate with which the other trainings, or the search for their rate, begin, times the width of the model: a step
-/// of Adam changes what a layer puts out by the rate times the width (Yang et al. 2022, arXiv 2203.03466). With it SimNPO
-/// forgets in tens of steps where the width is 128.
-const RATE_BY_WIDTH: f32 = 0.6;
-/// The repair's learning rate, times the width of the model. Four times as much takes right answers from what the retain set does
-/// not name (docs/experiments/smollm2_capitals).
-const REPAIR_RATE_BY_WIDTH: f32 = 0.03;
 /// What refusals say where nothing else is asked for.
 const REFUSALS: [&str; 4] =
     ["I don't know.", "I do not know the answer to that.", "I'm not sure.", "I have no information about that."];
@@ -120,73 +112,6 @@ enum RetainLossName {
     Kl,
 }
 
-/// What a training method does.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    /// By what its weights are chosen.
-    pub mask: MaskBy,
-    /// Which share of them is trained.
-    pub share: f64,
-    /// What the forget set's loss is.
-    pub goal: Goal,
-    /// What the forget set's samples are.
-    pub answers: Answers,
-    /// Steps.
-    pub steps: usize,
-    /// Samples of each set in a step.
-    pub batch: usize,
-    /// The learning rate that was given.
-    learning_rate: Option<f32>,
-    /// What the retain set counts for.
-    pub retain_weight: f64,
-    /// What is wanted of the retain set.
-    pub retain_loss: RetainLoss,
-    /// How strong it is; none: searched.
-    pub strength: Option<Strength>,
-    /// Whether what is learned is taken back.
-    pub task_vector: bool,
-}
-
-/// By what weights are chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MaskBy {
-    /// The two importances.
-    Ratio,
-    /// A score made of gradients.
-    Score(Score),
-    /// All that may change.
-    All,
-}
-
-/// What is trained on in place of the forget set.
-#[derive(Clone, Debug)]
-pub enum Answers {
-    /// Itself.
-    Own,
-    /// Its questions, refused in one of these ways.
-    Refused(Vec<String>),
-    /// Its questions with the answers of others.
-    Swapped,
-}
-
-/// The repair.
-#[derive(Clone, Copy, Debug)]
-pub struct Repair {
-    /// Steps, at most.
-    pub steps: usize,
-    /// Samples of each set in a step.
-    pub batch: usize,
-    /// The learning rate that was given.
-    learning_rate: Option<f32>,
-}
-
-impl Repair {
-    /// The learning rate for a model of this width.
-    pub fn learning_rate(&self, width: usize) -> f32 {
-        self.learning_rate.unwrap_or(REPAIR_RATE_BY_WIDTH / width as f32)
-    }
-}
-
 impl TrainingArgs {
     /// Whether a method that trains has its strength searched.
     pub fn searches(&self) -> bool {
@@ -276,7 +201,7 @@ impl TrainingArgs {
             answers,
             steps: self.steps.map_or(if task_vector { LEARNING_STEPS } else { STEPS }, |steps| steps as usize),
             batch: self.batch(),
-            learning_rate: self.learning_rate,
+            learning_rate_given: self.learning_rate,
             retain_weight: match method {
                 MethodName::TaskVector => 0.0,
                 MethodName::Refusal | MethodName::Salun => self.retain_weight.unwrap_or(1.0),
@@ -289,8 +214,34 @@ impl TrainingArgs {
             strength,
             task_vector,
         };
-        recipe.check(self)?;
+        self.check(&recipe)?;
         Ok(Some(recipe))
+    }
+
+    /// Finds what is out of range.
+    fn check(&self, recipe: &Recipe) -> Result<()> {
+        let wrong = |flag: &str, right: &str, given: f64| {
+            Err(Error::argument(format!("--{flag} is a number {right}, not {given}")))
+        };
+        let above = |value: f64| value.is_finite() && value > 0.0;
+        if !(above(recipe.share) && recipe.share <= 1.0) {
+            return wrong("mask-share", "above 0 and up to 1 (100%)", recipe.share);
+        }
+        if let Some(rate) = recipe.learning_rate_given.map(f64::from).filter(|rate| !above(*rate)) {
+            return wrong("learning-rate", "above 0", rate);
+        }
+        if !(recipe.retain_weight.is_finite() && recipe.retain_weight >= 0.0) {
+            return wrong("retain-weight", "from 0", recipe.retain_weight);
+        }
+        for (flag, value) in [("beta", self.beta), ("mu", self.mu), ("strength", self.strength)] {
+            if let Some(value) = value.filter(|value| !above(*value)) {
+                return wrong(flag, "above 0", value);
+            }
+        }
+        match self.delta.filter(|delta| !delta.is_finite()) {
+            Some(delta) => wrong("delta", "that is finite", delta),
+            None => Ok(()),
+        }
     }
 
     fn mask(&self, method: MethodName) -> MaskBy {
@@ -338,7 +289,7 @@ impl TrainingArgs {
         if let Some(rate) = self.recalibrate_rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
             return Err(Error::argument(format!("--recalibrate-rate is a number above 0, not {rate}")));
         }
-        Ok(Some(Repair { steps: steps as usize, batch: self.batch(), learning_rate: self.recalibrate_rate }))
+        Ok(Some(Repair { steps: steps as usize, batch: self.batch(), learning_rate_given: self.recalibrate_rate }))
     }
 
     /// The settings by name, for the report on a model of this width.
@@ -385,37 +336,4 @@ fn mask_name(mask: MaskBy) -> String {
         MaskBy::Score(Score::Wagle { .. }) => MaskName::Wagle,
         MaskBy::All => MaskName::All,
     })
-}
-
-impl Recipe {
-    /// The learning rate, or that with which a search begins, for a model of this width.
-    pub fn learning_rate(&self, width: usize) -> f32 {
-        let default = if self.task_vector { LEARNING_RATE } else { RATE_BY_WIDTH / width as f32 };
-        self.learning_rate.unwrap_or(default)
-    }
-
-    fn check(&self, args: &TrainingArgs) -> Result<()> {
-        let wrong = |flag: &str, right: &str, given: f64| {
-            Err(Error::argument(format!("--{flag} is a number {right}, not {given}")))
-        };
-        let above = |value: f64| value.is_finite() && value > 0.0;
-        if !(above(self.share) && self.share <= 1.0) {
-            return wrong("mask-share", "above 0 and up to 1 (100%)", self.share);
-        }
-        if let Some(rate) = self.learning_rate.map(f64::from).filter(|rate| !above(*rate)) {
-            return wrong("learning-rate", "above 0", rate);
-        }
-        if !(self.retain_weight.is_finite() && self.retain_weight >= 0.0) {
-            return wrong("retain-weight", "from 0", self.retain_weight);
-        }
-        for (flag, value) in [("beta", args.beta), ("mu", args.mu), ("strength", args.strength)] {
-            if let Some(value) = value.filter(|value| !above(*value)) {
-                return wrong(flag, "above 0", value);
-            }
-        }
-        match args.delta.filter(|delta| !delta.is_finite()) {
-            Some(delta) => wrong("delta", "that is finite", delta),
-            None => Ok(()),
-        }
-    }
 }
