@@ -10,6 +10,7 @@ mod heads;
 mod importances;
 mod ordinary;
 mod overlap;
+mod phases;
 mod probe;
 mod recipe;
 mod redirect;
@@ -28,7 +29,7 @@ use efface::device::Device;
 use efface::kernels::precision::Precision;
 use efface::model::batch::Tokens;
 use efface::model::weights::WeightSource;
-use efface::report::{ForgetReport, format};
+use efface::report::ForgetReport;
 use efface::stream::{CheckpointWeights, Labels, PassOptions};
 use efface::unlearn::edit::{Dampening, Edit};
 use efface::unlearn::forget::{Changed, Judges, Method, Outcome, choose, hold_out, write};
@@ -40,10 +41,10 @@ use super::common::Common;
 use super::input::{Input, Reading, refusals, tokens};
 use super::measure::Measure;
 use super::precision::PrecisionArgs;
-use super::progress::Progress;
 use fused::Fusing;
 use generate::GenerateArgs;
 use importances::{Set, cached, compare, measured, store};
+use phases::Phases;
 use probe::{Probing, ProbingArgs};
 use settings::{Choosing, Task};
 
@@ -109,28 +110,6 @@ struct Outputs {
     /// Replace the data's texts by hashes in the report.
     #[arg(long)]
     redact: bool,
-}
-
-/// How long each phase took, in order.
-#[derive(Debug, Default)]
-struct Phases(Vec<(&'static str, f64)>);
-
-impl Phases {
-    /// Does a piece of work under a progress bar and notes how long it took.
-    fn run<T>(
-        &mut self,
-        common: &Common,
-        name: &'static str,
-        work: impl FnOnce(&dyn Fn(u64, u64)) -> Result<T>,
-    ) -> Result<T> {
-        let progress = Progress::new(common, name);
-        let done = work(&|done, total| progress.tick(done, total));
-        let seconds = progress.seconds();
-        drop(progress);
-        self.0.push((name, seconds));
-        common.detail(&format!("{name}: {}", format::seconds(seconds)));
-        done
-    }
 }
 
 /// What was read.
@@ -345,7 +324,7 @@ fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut 
     };
     let comparison = Arc::new(compare(run, cached, phases)?);
     let limit = args.choosing.limit();
-    let mut outcome = phases.run(&args.common, "choosing", |tick| {
+    let mut outcome = phases.search(&args.common, "choosing", ("choosing", 0.0), |tick| {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
         let judges = Judges { forget: tokens(&data.forget), forms: Vec::new(), held_out: data.retained(true) };
         let host_memory = args.common.host_memory;

@@ -49,12 +49,12 @@ pub(super) fn section(page: &mut Document, report: &ForgetReport) {
     }
     page.table(&table);
     page.paragraph(&format!(
-        "{}, {} of names and {} redirected in {}; {} of names to be kept held. Away: how far the names' states are from where they \
+        "{}, {} of names and {} redirected in {}; {} to be kept held. Away: how far the names' states are from where they \
          should be, on average; every layer makes up for an equal part of what the layers before it left.",
         counted(redirected.names, "name"),
         counted(redirected.beginnings, "beginning"),
         counted(redirected.objects, "object"),
         counted(redirected.contexts, "context"),
-        redirected.held
+        counted(redirected.held, "name")
     ));
 }

@@ -243,7 +243,11 @@ fn a_training_is_shown_point_by_point() {
 fn a_redirection_is_shown_layer_by_layer() {
     let report = sample::redirected();
     let page = render_html(&report);
-    assert!(page.contains("2 names, 1 beginning of names and 0 objects redirected in 21 contexts; 85 of names"));
+    assert!(
+        page.contains(
+            "2 names, 1 beginning of names and 0 objects redirected in 21 contexts; 85 names to be kept held"
+        )
+    );
     assert!(page.contains(">119.33</td>") && page.contains("71.8"));
     let back: ForgetReport = serde_json::from_str(&render_json(&report)).unwrap();
     assert_eq!(back.redirected, report.redirected);

@@ -15,8 +15,8 @@ use crate::unlearn::train::order::Order;
 use crate::unlearn::train::{Adamw, Trainable, Training};
 use crate::{Error, Result};
 
-/// How often it is judged.
-const LOOKS: usize = 8;
+/// How often it is judged, at most.
+pub const LOOKS: usize = 8;
 /// Looks without a gain after which it ends.
 const PATIENCE: usize = 3;
 /// What may come back of the probability of what was forgotten: so much of what it was.

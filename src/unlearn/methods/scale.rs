@@ -10,8 +10,8 @@ use crate::stream::Progress;
 
 /// All of it.
 pub const FULL: f64 = 1.0;
-/// Strengths that are tried where all of the edit harms too much.
-const TRIES: u64 = 4;
+/// Strengths that are tried where all of the edit harms too much, at most.
+pub const TRIES: u64 = 4;
 /// The share of the limit that the next strength aims at.
 const AIM: f64 = 0.9;
 /// A strength that uses this share of the limit is strong enough.
