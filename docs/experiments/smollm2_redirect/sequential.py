@@ -5,7 +5,8 @@
     python sequential.py --efface ../../../target/release/efface --model SmolLM2-135M-Instruct --data cap
 
 Every request edits what the one before it wrote, measures the ordinary text's covariance anew, and takes all of its change
-(`--strength 1`), as the joint request does; other flags of `efface forget` take the place of these two. Right answers, of those that were right before.
+(`--strength 1`), as the joint request does; other flags of `efface forget` take the place of these two. A request that is refused, as
+nothing would be forgotten any more, leaves the model as it is and is counted. Right answers, of those that were right before.
 """
 import argparse
 import json
@@ -13,6 +14,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+# What `efface forget` ends with where it changes nothing, for a reason that it says.
+REFUSED = 1
 
 
 def main():
@@ -22,29 +26,34 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     given, more = parser.parse_known_args()
     given.more = more or ["--strength", "1", "--max-utility-loss", "100000%"]
-    print("| requests | left, worst form | left, all | other capitals | facts |")
-    print("|---|---|---|---|---|")
+    print("| requests | refused | left, worst form | left, all | other capitals | facts |")
+    print("|---|---|---|---|---|---|")
     facts = (given.data / "facts.jsonl").read_text(encoding="utf-8").splitlines()
     for requests in (1, len(facts)):
         work = Path(tempfile.mkdtemp())
-        print(line(requests, asked(given, forgotten(given, facts, requests, work))), flush=True)
+        model, refused = forgotten(given, facts, requests, work)
+        print(line(f"{requests} | {refused}", asked(given, model)), flush=True)
         shutil.rmtree(work)
 
 
 def forgotten(given, facts, requests, work):
-    """The model after so many requests."""
-    model = given.model
+    """The model after so many requests, and how many of them were refused."""
+    model, refused = given.model, 0
     for request in range(requests):
         part = facts[request * len(facts) // requests:(request + 1) * len(facts) // requests]
         (work / "facts.jsonl").write_text("\n".join(part) + "\n", encoding="utf-8")
         out = work / str(request)
-        subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only",
+        done = subprocess.run([given.efface, "forget", "--model", model, "--device", "cpu", "-q", "--likelihood-only",
                         "--method", "redirect", *given.more, "--forget", work / "facts.jsonl", "--relations", given.data / "relations.json",
-                        "--retain", given.data / "retain-facts.jsonl", "--out", out], check=True, stdout=subprocess.DEVNULL)
+                        "--retain", given.data / "retain-facts.jsonl", "--out", out], stdout=subprocess.DEVNULL)
+        if done.returncode == REFUSED:
+            refused += 1
+            continue
+        done.check_returncode()
         if model != given.model:
             shutil.rmtree(model)
         model = out
-    return model
+    return model, refused
 
 
 def asked(given, model):
