@@ -324,7 +324,7 @@ fn dampen(run: &Run<'_>, method: Method, cached: Option<Measured>, phases: &mut 
     };
     let comparison = Arc::new(compare(run, cached, phases)?);
     let limit = args.choosing.limit();
-    let mut outcome = phases.search(&args.common, "choosing", ("choosing", 0.0), |tick| {
+    let mut outcome = phases.run(&args.common, "choosing", |tick| {
         let base: Arc<dyn WeightSource> = Arc::new(CheckpointWeights::new(input.checkpoint.clone()));
         let judges = Judges { forget: tokens(&data.forget), forms: Vec::new(), held_out: data.retained(true) };
         let host_memory = args.common.host_memory;

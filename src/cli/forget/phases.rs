@@ -35,8 +35,8 @@ impl Phases {
         done
     }
 
-    /// The same, and says on stderr what the work takes at most, as soon as that can be told: `what` it is, and the seconds that
-    /// come on top of those that its progress goes by.
+    /// The same for work whose steps take equally long, and says on stderr what it takes at most, as soon as that can be told: `what` it
+    /// is, and the seconds that come on top of those that its progress goes by.
     pub fn search<T>(
         &mut self,
         common: &Common,

@@ -143,7 +143,7 @@ pub(super) fn mend(
         pass: judge.options,
     };
     let (forget, retain) = (data.forgotten(false), data.retained(false));
-    let judging = LOOKS as f64 * judge.seconds;
+    let judging = LOOKS.min(repair.steps) as f64 * judge.seconds;
     let mended = phases.search(&args.common, "recalibrating", ("recalibrating", judging), |tick| {
         recalibrate(judge, edited, (&forget, &retain), mask, &options, tick)
     })?;
