@@ -37,7 +37,7 @@ impl Phases {
 
     /// The same for work whose steps take equally long, and says on stderr what it takes at most, as soon as that can be told: `what` it
     /// is, and the seconds that come on top of those that its progress goes by.
-    pub fn search<T>(
+    pub fn foretold<T>(
         &mut self,
         common: &Common,
         name: &'static str,

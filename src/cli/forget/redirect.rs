@@ -10,7 +10,7 @@ use efface::model::weights::WeightSource;
 use efface::report::format::{counted, percent};
 use efface::stream::{CheckpointWeights, Labels};
 use efface::unlearn::forget::Outcome;
-use efface::unlearn::methods::{EditedWeights, FULL, Judge, Standing, TRIES};
+use efface::unlearn::methods::{EditedWeights, FULL, Judge, MOST_TRIES, Standing};
 use efface::unlearn::redirect::{
     self, Aim, Candidate, KeyTokens, Options, RedirectedWeights, Redirection, Request, Site, Summary, Taken,
 };
@@ -218,9 +218,9 @@ pub fn decide(run: &Run<'_>, plan: &Plan, phases: &mut Phases) -> Result<Decided
     };
     let within = |phases: &mut Phases| {
         let again = |times: f64| aim.redirect(times, &|_, _| {});
-        let again_seconds = TRIES as f64 * phases.seconds("redirecting");
+        let again_seconds = MOST_TRIES as f64 * phases.seconds("redirecting");
         let told = ("searching the strength", again_seconds);
-        phases.search(&args.common, "judging", told, |tick| {
+        phases.foretold(&args.common, "judging", told, |tick| {
             redirect::within(&judge, &base, (given.ridge(), &redirection), &again, limit, tick)
         })
     };

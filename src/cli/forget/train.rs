@@ -13,7 +13,7 @@ use efface::unlearn::edit::{Comparison, DampenedWeights, Dampening, Edit};
 use efface::unlearn::forget::{Judges, Outcome};
 use efface::unlearn::measured::Measured;
 use efface::unlearn::methods::{
-    ASKS_NOTHING, EditedWeights, Found, Judge, LOOKS, Mask, Recalibration, Sets, Strength, Told, TuneOptions, asks,
+    ASKS_NOTHING, EditedWeights, Found, Judge, Mask, Recalibration, Sets, Strength, Told, TuneOptions, asks,
     gradient_scores, recalibrate, refusals, search, swapped, top_share,
 };
 use efface::unlearn::selection::{Against, LogRatioHistogram};
@@ -143,8 +143,8 @@ pub(super) fn mend(
         pass: judge.options,
     };
     let (forget, retain) = (data.forgotten(false), data.retained(false));
-    let judging = LOOKS.min(repair.steps) as f64 * judge.seconds;
-    let mended = phases.search(&args.common, "recalibrating", ("recalibrating", judging), |tick| {
+    let judging = Recalibration::LOOKS.min(repair.steps) as f64 * judge.seconds;
+    let mended = phases.foretold(&args.common, "recalibrating", ("recalibrating", judging), |tick| {
         recalibrate(judge, edited, (&forget, &retain), mask, &options, tick)
     })?;
     (outcome.repair, outcome.repaired) = (mended.trials, mended.chosen);

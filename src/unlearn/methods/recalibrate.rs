@@ -15,8 +15,6 @@ use crate::unlearn::train::order::Order;
 use crate::unlearn::train::{Adamw, Trainable, Training};
 use crate::{Error, Result};
 
-/// How often it is judged, at most.
-pub const LOOKS: usize = 8;
 /// Looks without a gain after which it ends.
 const PATIENCE: usize = 3;
 /// What may come back of the probability of what was forgotten: so much of what it was.
@@ -35,6 +33,11 @@ pub struct Recalibration {
     pub seed: u64,
     /// How passes are run.
     pub pass: PassOptions,
+}
+
+impl Recalibration {
+    /// How often it is judged, at most.
+    pub const LOOKS: usize = 8;
 }
 
 /// What a repair led to.
@@ -76,7 +79,7 @@ pub fn recalibrate(
     let mut forget_order = Order::new(forget.len(), Random::new(options.seed, "recalibration, forget batches"));
     let mut retain_order = Order::new(retain.len(), Random::new(options.seed, "recalibration, retain batches"));
     let most = standing.kept + COMES_BACK;
-    let every = options.steps.div_ceil(LOOKS).max(1);
+    let every = options.steps.div_ceil(Recalibration::LOOKS).max(1);
     let mut best = Recalibrated { weights: edited, standing, trials: Vec::new(), chosen: None };
     let mut without_gain = 0;
     for step in 1..=options.steps {

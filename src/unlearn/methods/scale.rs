@@ -11,7 +11,7 @@ use crate::stream::Progress;
 /// All of it.
 pub const FULL: f64 = 1.0;
 /// Strengths that are tried where all of the edit harms too much, at most.
-pub const TRIES: u64 = 4;
+pub const MOST_TRIES: u64 = 4;
 /// The share of the limit that the next strength aims at.
 const AIM: f64 = 0.9;
 /// A strength that uses this share of the limit is strong enough.
@@ -32,7 +32,7 @@ pub fn search_scale(
     (given, limit): (Option<f64>, f64),
     progress: Progress<'_>,
 ) -> Result<(f64, Standing, Vec<Trial>)> {
-    let total = if given.is_some() { 1 } else { 1 + TRIES };
+    let total = if given.is_some() { 1 } else { 1 + MOST_TRIES };
     let mut trials = Vec::new();
     let attempt = |scale: f64, trials: &mut Vec<Trial>| {
         let step = trials.len() as u64;
@@ -49,7 +49,7 @@ pub fn search_scale(
         return Ok((best.0, best.1, trials));
     }
     let (mut low, mut high, mut above): (Option<Point>, Point, Option<Point>) = (None, (FULL, rise), None);
-    for _ in 0..TRIES {
+    for _ in 0..MOST_TRIES {
         let scale = between(low, high, above, limit);
         let (standing, rise) = attempt(scale, &mut trials)?;
         if rise <= limit {
@@ -97,7 +97,7 @@ mod tests {
         for power in [0.7, 1.0, 2.0, 3.5] {
             for all in [0.024, 0.2, 1.24] {
                 let (limit, mut low, mut high, mut above) = (0.02, None, (1.0, all), None);
-                let found = (0..TRIES).find(|_| {
+                let found = (0..MOST_TRIES).find(|_| {
                     let scale = between(low, high, above, limit);
                     let rise = all * f64::powf(scale, power);
                     if rise <= limit {
